@@ -1,0 +1,346 @@
+"""safetensors, single and sharded: `u64 little-endian header length | JSON header | payload`.
+
+Stricter than the library where two readers could otherwise see two models: duplicate keys, a byte-order mark, other
+encodings than UTF-8 and numbers that are not plain integers are refused. Source: the format's own description
+(safetensors 0.4 and later), and the checks of its reference reader.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ww_static import dtypes, storage
+from ww_static.errors import FormatError, LimitError
+from ww_static.protocol import Extent, Finding, Limits, TensorSpec, Window
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_PREFIX = 8
+_PLAUSIBLE = 2**40
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.safetensors)", re.IGNORECASE)
+_INDEX_SUFFIX = ".safetensors.index.json"
+_FOREIGN = (b"PK\x03\x04", b"\x89HDF", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"GGUF", b"\x93NUMPY")
+_MOST_ELEMENTS = 2**63 - 1
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """A plausible header length before a ``{``; or a file that only its suffix calls safetensors, to say what is wrong."""
+    if _is_text(head):
+        return b'"weight_map"' in head or path.name.lower().endswith(_INDEX_SUFFIX)
+    if len(head) > _PREFIX and head[_PREFIX:].lstrip()[:1] == b"{" and _length(head) < _PLAUSIBLE:
+        return True
+    return path.name.lower().endswith((".safetensors", _INDEX_SUFFIX)) and not head.startswith(_FOREIGN)
+
+
+def open(path: Path, limits: Limits) -> SafetensorsCheckpoint:  # the reader contract names this function
+    """Reads the header of a file, or of every shard of the set that an index or a shard's name describes.
+
+    Raises:
+        FormatError: the file is malformed; see docs/formats.md for the categories.
+    """
+    descriptor = storage.open_file(path)
+    try:
+        if _is_text(storage.read_at(descriptor, 0, min(os.fstat(descriptor).st_size, 64), "")):
+            return _open_index(path, descriptor, limits)
+        if match := _SHARD.fullmatch(path.name):
+            return _open_set(path, match, limits)
+        part = read_part(descriptor, os.fspath(path), path.name, limits)
+    finally:
+        os.close(descriptor)
+    return SafetensorsCheckpoint(path.parent, part.tensors, part.findings, {path.name: None})
+
+
+def _length(head: bytes) -> int:
+    return int.from_bytes(head[:_PREFIX], "little")
+
+
+def _is_text(head: bytes) -> bool:
+    """JSON from the first byte: an index. A header length can begin with the same byte, but is never that large."""
+    return head.lstrip()[:1] == b"{" and (len(head) < _PREFIX or _length(head) >= _PLAUSIBLE)
+
+
+class SafetensorsCheckpoint:
+    """An open model of one or more files; values come as windows of a memory map."""
+
+    def __init__(
+        self, root: Path, tensors: Sequence[TensorSpec], findings: Sequence[Finding], parts: Mapping[str, str | None]
+    ) -> None:
+        self.tensors = tensors
+        self.findings = findings
+        self._root = root
+        self._parts = parts  # file name -> the reference it was found by, None for the file the user named
+        self._open: tuple[str, int] | None = None
+
+    def read(self, spec: TensorSpec, window: Window = ()) -> NDArray[Any]:
+        """``whole[window]`` as a read-only view of a memory map; packed types as one uint8 code per element."""
+        if spec.extent is None:  # every tensor of this format lies flat
+            raise FormatError("bad_header", f"tensor '{spec.name}'", "is not a tensor of this file")
+        return storage.window_of(self._descriptor(spec.file), spec.extent.offset, spec.dtype, spec.shape, window)
+
+    def close(self) -> None:
+        """Closes the descriptor; maps that are still in use stay."""
+        if self._open is not None:
+            os.close(self._open[1])
+            self._open = None
+
+    def _descriptor(self, file: str) -> int:
+        if self._open is None or self._open[0] != file:
+            self.close()  # one descriptor at a time, however many shards there are
+            reference = self._parts[file]
+            path = self._root / file
+            self._open = (
+                file,
+                storage.open_file(path) if reference is None else storage.open_inside(self._root, reference, "index"),
+            )
+        return self._open[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The header of one file."""
+
+    tensors: tuple[TensorSpec, ...]
+    findings: tuple[Finding, ...]
+
+
+def read_part(descriptor: int, path: str, file: str, limits: Limits) -> Part:
+    """Parses and checks the header of one file.
+
+    Raises:
+        FormatError: ``truncated``, ``limit``, ``bad_header``, ``duplicate_name``, ``unknown_dtype``, ``overflow``,
+            ``size_mismatch``, ``bad_offsets``.
+    """
+    size = os.fstat(descriptor).st_size
+    if size < _PREFIX:
+        raise FormatError("truncated", "header", f"file has {size} bytes, a header length takes {_PREFIX}")
+    length = _length(storage.read_at(descriptor, 0, _PREFIX, "header"))
+    if length > limits.header_bytes:
+        raise LimitError("limit", "header", f"{length} bytes, limit {limits.header_bytes}")
+    if _PREFIX + length > size:
+        raise FormatError("truncated", "header", f"ends at byte {_PREFIX + length}, file has {size}")
+    raw = storage.read_at(descriptor, _PREFIX, length, "header")
+    findings: list[Finding] = []
+    if raw[:1] != b"{" and raw.lstrip()[:1] == b"{":
+        findings.append(Finding("suspicious_reference", "header", "white space before the opening brace"))
+    document = parse_json(raw, "header")
+    if not isinstance(document, dict):
+        raise FormatError("bad_header", "header", f"is a JSON {type(document).__name__}, not an object")
+    metadata = document.pop("__metadata__", None)
+    if metadata is not None and not _is_text_map(metadata):
+        raise FormatError("bad_header", "__metadata__", "is not a map from text to text")
+    if len(document) > limits.tensors:
+        raise LimitError("limit", "header", f"{len(document)} tensors, limit {limits.tensors}")
+    layout = metadata.get("format") if metadata else None
+    begin = _PREFIX + length
+    tensors = tuple(_tensor(name, entry, begin, path, file, layout, limits) for name, entry in document.items())
+    _check_tiling(tensors, begin, size)
+    return Part(tensors, tuple(findings))
+
+
+def parse_json(raw: bytes, where: str) -> Any:
+    """JSON with no second meaning: UTF-8, no duplicate keys, no NaN, no number of more than 20 digits.
+
+    Raises:
+        FormatError: ``bad_header``, ``duplicate_name``.
+    """
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FormatError("bad_header", where, f"is not UTF-8 at byte {error.start}") from error
+    refuse_repeats = _pairs_hook(where)
+    try:
+        return json.loads(
+            text, object_pairs_hook=refuse_repeats, parse_int=_plain_integer, parse_constant=_refuse_constant
+        )
+    except json.JSONDecodeError as error:
+        raise FormatError("bad_header", where, f"{len(raw)} bytes are not JSON at byte {error.pos}") from error
+    except RecursionError as error:
+        raise FormatError("bad_header", where, "brackets are nested too deeply") from error
+    except _NumberError as error:
+        raise FormatError("bad_header", where, str(error)) from error
+
+
+class _NumberError(ValueError):
+    pass
+
+
+def _plain_integer(digits: str) -> int:
+    if len(digits) > 20:  # 2^64 has 20
+        raise _NumberError(f"a number has {len(digits)} digits")
+    return int(digits)
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise _NumberError(f"{word} is not a JSON number")
+
+
+def _pairs_hook(where: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    def hook(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            raise FormatError("duplicate_name", where, f"name '{twice:.200}' appears twice")
+        return result
+
+    return hook
+
+
+def _is_text_map(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+
+
+def _tensor(
+    name: str, entry: Any, begin: int, path: str, file: str, layout: str | None, limits: Limits
+) -> TensorSpec:
+    where = f"tensor '{name}'"
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise FormatError("bad_header", "header", "a tensor name is not valid Unicode") from error
+    if not isinstance(entry, dict):
+        raise FormatError("bad_header", where, "its entry is not an object")
+    for field in ("dtype", "shape", "data_offsets"):
+        if field not in entry:
+            raise FormatError("bad_header", where, f"has no {field}")
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    _check_counts(shape, "shape", where)
+    _check_counts(offsets, "data_offsets", where)
+    if len(offsets) != 2:
+        raise FormatError("bad_header", where, f"data_offsets has {len(offsets)} numbers, not 2")
+    if len(shape) > limits.rank:
+        raise LimitError("limit", where, f"{len(shape)} dimensions, limit {limits.rank}")
+    if not isinstance(entry["dtype"], str) or entry["dtype"] not in dtypes.DTYPES:
+        raise FormatError("unknown_dtype", where, f"dtype {entry['dtype']!r:.80} is not known")
+    start, end = offsets
+    if end < start:
+        raise FormatError("bad_offsets", where, f"ends at {end} before it begins at {start}")
+    needed = _needed_bytes(entry["dtype"], shape, where)
+    if end - start != needed:
+        raise FormatError("size_mismatch", where, f"{end - start} bytes for {needed} needed by its shape")
+    extent = Extent(path, begin + start, end - start)
+    return TensorSpec(name, entry["dtype"], tuple(shape), file, layout=layout, extent=extent)
+
+
+def _check_counts(values: Any, field: str, where: str) -> None:
+    if not isinstance(values, list) or not all(type(value) is int and 0 <= value < 2**64 for value in values):
+        raise FormatError("bad_header", where, f"{field} is not a list of counts below 2^64")
+
+
+def _needed_bytes(dtype: str, shape: Sequence[int], where: str) -> int:
+    bound = elements = 1
+    for size in shape:
+        elements *= size
+        bound *= max(size, 1)  # a zero axis must not hide a huge one
+    if bound > _MOST_ELEMENTS or bound * dtypes.DTYPES[dtype].bits > 8 * _MOST_ELEMENTS:
+        raise FormatError("overflow", where, f"shape {list(shape)} of {dtype} exceeds 2^63 bytes")
+    needed = dtypes.nbytes(dtype, elements)
+    if needed is None:
+        raise FormatError("size_mismatch", where, f"{elements} elements of {dtype} do not fill whole bytes")
+    return needed
+
+
+def _check_tiling(tensors: Sequence[TensorSpec], begin: int, size: int) -> None:
+    """Tensors fill the payload exactly: no hole, no overlap, no tail. Empty tensors tie, so sort by both ends."""
+    placed = sorted((spec.extent.offset, spec.extent.offset + spec.extent.nbytes, spec.name) for spec in tensors if spec.extent)
+    position, before = begin, "the header"
+    for start, end, name in placed:
+        where = f"tensor '{name}'"
+        if start < position:
+            raise FormatError("bad_offsets", where, f"overlaps {before} by {position - start} bytes")
+        if start > position:
+            raise FormatError("bad_offsets", where, f"leaves a hole of {start - position} bytes after {before}")
+        if end > size:
+            raise FormatError("truncated", where, f"ends at byte {end}, file has {size}")
+        position, before = end, f"'{name}'"
+    if position != size:
+        raise FormatError("bad_offsets", "payload", f"{size - position} bytes follow the last tensor")
+
+
+def _open_set(path: Path, match: re.Match[str], limits: Limits) -> SafetensorsCheckpoint:
+    """All shards of the set that `path` is one of, by the ``-00001-of-0000N`` pattern."""
+    count = int(match["count"])
+    if count > limits.parts:
+        raise LimitError("limit", "shards", f"{count} shards, limit {limits.parts}")
+    if not 1 <= int(match["number"]) <= count:
+        raise FormatError("index_mismatch", "shards", f"'{path.name}' is not one of {count}")
+    names = [f"{match['stem']}-{number:05d}-of-{match['count']}{match['suffix']}" for number in range(1, count + 1)]
+    parts = {name: _shard(path.parent, name, "shards", limits) for name in names}
+    return _assemble(path.parent, parts, [])
+
+
+def _open_index(path: Path, descriptor: int, limits: Limits) -> SafetensorsCheckpoint:
+    """The model that `{"metadata": {...}, "weight_map": {tensor: file}}` describes."""
+    size = os.fstat(descriptor).st_size
+    if size > limits.header_bytes:
+        raise LimitError("limit", "index", f"{size} bytes, limit {limits.header_bytes}")
+    document = parse_json(storage.read_at(descriptor, 0, size, "index"), "index")
+    weight_map = document.get("weight_map") if isinstance(document, dict) else None
+    if not isinstance(weight_map, dict) or not _is_text_map(weight_map):
+        raise FormatError("bad_header", "index", "weight_map is not a map from tensor names to file names")
+    if len(weight_map) > limits.tensors:
+        raise LimitError("limit", "index", f"{len(weight_map)} tensors, limit {limits.tensors}")
+    files = sorted(set(weight_map.values()))
+    if len(files) > limits.parts:
+        raise LimitError("limit", "index", f"{len(files)} files, limit {limits.parts}")
+    if path.name in files:
+        raise FormatError("bad_header", "index", "names itself as a shard")
+    parts = {name: _shard(path.parent, name, "index", limits) for name in files}
+    return _assemble(path.parent, parts, _check_index(document, weight_map, parts))
+
+
+def _shard(root: Path, name: str, where: str, limits: Limits) -> Part:
+    try:
+        descriptor = storage.open_inside(root, name, where)
+    except FormatError as error:
+        if error.category == "missing_part":
+            raise FormatError("missing_part", where, f"shard '{name}' is missing") from error
+        raise
+    try:
+        part = read_part(descriptor, os.fspath(root / name), name, limits)
+        links = os.fstat(descriptor).st_nlink
+    except FormatError as error:
+        raise type(error)(error.category, f"{name}: {error.where}", error.problem) from error
+    finally:
+        os.close(descriptor)
+    if links > 1:
+        return Part(part.tensors, (*part.findings, Finding("hard_link", name, f"the file has {links} hard links")))
+    return part
+
+
+def _check_index(document: dict[str, Any], weight_map: Mapping[str, str], parts: Mapping[str, Part]) -> list[Finding]:
+    findings = []
+    held = {name: {spec.name for spec in part.tensors} for name, part in parts.items()}
+    for tensor, file in weight_map.items():
+        if tensor not in held[file]:
+            raise FormatError("index_mismatch", "index", f"'{tensor}' is mapped to '{file}', which lacks it")
+    for file, names in held.items():
+        for tensor in sorted(names):
+            if weight_map.get(tensor) != file:
+                findings.append(Finding("index_mismatch", file, "holds a tensor that the index does not place there", tensor))
+    metadata = document.get("metadata")
+    claimed = metadata.get("total_size") if isinstance(metadata, dict) else None
+    total = sum(spec.extent.nbytes for part in parts.values() for spec in part.tensors if spec.extent)
+    if isinstance(claimed, int) and claimed != total:
+        findings.append(Finding("index_mismatch", "index", f"total_size is {claimed}, the tensors have {total} bytes"))
+    return findings
+
+
+def _assemble(root: Path, parts: Mapping[str, Part], findings: list[Finding]) -> SafetensorsCheckpoint:
+    owner: dict[str, str] = {}
+    tensors: list[TensorSpec] = []
+    for file, part in parts.items():
+        for spec in part.tensors:
+            if spec.name in owner:
+                raise FormatError("duplicate_name", f"tensor '{spec.name}'", f"is in '{owner[spec.name]}' and in '{file}'")
+            owner[spec.name] = file
+            tensors.append(spec)
+        findings.extend(part.findings)
+    return SafetensorsCheckpoint(root, tuple(tensors), tuple(findings), {name: name for name in parts})

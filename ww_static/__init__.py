@@ -1,0 +1,64 @@
+"""ww-static: what is inside a model file, without running it.
+
+    import ww_static as ww
+    result = ww.analyze("model.safetensors")    # result.layers is an Arrow table, one row per tensor
+
+Importing this package loads neither numpy nor a reader; names are resolved when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from ww_static.api import analyze, describe
+    from ww_static.dtypes import widen
+    from ww_static.errors import (
+        FormatError,
+        LimitError,
+        NonFiniteError,
+        ReaderError,
+        UnknownFormatError,
+        UnsafeFileError,
+        UsageError,
+        WWStaticError,
+    )
+    from ww_static.protocol import Checkpoint, Extent, Finding, Limits, Reader, TensorSpec
+    from ww_static.results import Result
+    from ww_static.seam import OpenCheckpoint
+    from ww_static.seam import open_checkpoint as open
+    from ww_static.spectral.detx import detx
+    from ww_static.spectral.eigen import Spectrum, spectrum
+    from ww_static.spectral.missing import Missing
+    from ww_static.spectral.powerlaw import TailFit, tail
+
+_PLACES = {
+    "analyze": "api", "describe": "api", "widen": "dtypes", "open": "seam:open_checkpoint", "OpenCheckpoint": "seam",
+    "Checkpoint": "protocol", "Extent": "protocol", "Finding": "protocol", "Limits": "protocol", "Reader": "protocol",
+    "TensorSpec": "protocol", "Result": "results", "detx": "spectral.detx", "Spectrum": "spectral.eigen",
+    "spectrum": "spectral.eigen", "Missing": "spectral.missing", "TailFit": "spectral.powerlaw", "tail": "spectral.powerlaw",
+    "FormatError": "errors", "LimitError": "errors", "NonFiniteError": "errors", "ReaderError": "errors",
+    "UnknownFormatError": "errors", "UnsafeFileError": "errors", "UsageError": "errors", "WWStaticError": "errors",
+}  # fmt: skip
+
+__all__ = [
+    "Checkpoint", "Extent", "Finding", "FormatError", "LimitError", "Limits", "Missing", "NonFiniteError", "OpenCheckpoint",
+    "Reader", "ReaderError", "Result", "Spectrum", "TailFit", "TensorSpec", "UnknownFormatError", "UnsafeFileError",
+    "UsageError", "WWStaticError", "analyze", "describe", "detx", "open", "spectrum", "tail", "widen",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'ww_static' has no attribute '{name}'")
+    module, _, attribute = _PLACES[name].partition(":")
+    value = getattr(import_module(f"ww_static.{module}"), attribute or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,208 @@
+"""One layer -> one row: survey a tensor in one pass, take the spectra of its matrices, fill the columns."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ww_static import dtypes, reading
+from ww_static.errors import FormatError, NonFiniteError
+from ww_static.layers import LayerView
+from ww_static.metrics import METRICS, Measured, measure
+from ww_static.options import Options
+from ww_static.protocol import TensorSpec
+from ww_static.rows import DEFINITIONS_VERSION, LayerRow
+from ww_static.seam import OpenCheckpoint
+from ww_static.spectral.eigen import LARGEST_SVD, spectrum_of_blocks, svd_bytes
+from ww_static.spectral.gram import gram_bytes, safe_exponent
+from ww_static.spectral.missing import Missing
+from ww_static.spectral.powerlaw import TailFit
+from ww_static.spectral.statistics import Moments, merged, moments
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What one pass over the stored values of a tensor tells.
+
+    Attributes:
+        content_hash: sha256 of dtype, shape and little-endian row-major stored values; None when it was not read.
+        moments: counts and central sums; None for complex numbers.
+    """
+
+    content_hash: str | None = None
+    moments: Moments | None = None
+
+
+def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
+    """Reads every value of a tensor once, block by block.
+
+    Raises:
+        FormatError: the values cannot be had.
+    """
+    digest = hashlib.sha256(f"{spec.dtype}\n{','.join(map(str, spec.shape))}\n".encode())
+    numbers = dtypes.storage_dtype(spec.dtype).family != "complex"
+    total = Moments()
+    for window in reading.windows(spec.shape):
+        block = np.ascontiguousarray(checkpoint.read(spec, window)).reshape(-1)
+        digest.update(block.view(np.uint8))
+        if numbers:
+            total = merged(total, moments(dtypes.widen(block, reading.value_dtype(spec))))
+    return Survey(digest.hexdigest(), total if numbers else None)
+
+
+def memory_needed(view: LayerView) -> int:
+    """Least private memory, in bytes, in which the row can be computed."""
+    return max((gram_bytes(min(matrix.shape)) for matrix in view.matrices), default=0)
+
+
+def memory_wanted(view: LayerView) -> int:
+    """Private memory, in bytes, with which small singular values are resolved as well."""
+    wanted = memory_needed(view)
+    for matrix in view.matrices:
+        if min(matrix.shape) <= LARGEST_SVD:
+            wanted = max(wanted, svd_bytes(max(matrix.shape), min(matrix.shape)))
+    return wanted
+
+
+def flops(view: LayerView) -> float:
+    """Estimated floating-point operations of a row: N M^2 for X, 4.5 M^3 for its eigenvalues, per matrix."""
+    sides = [(max(matrix.shape), min(matrix.shape)) for matrix in view.matrices]
+    return float(sum(n * m * m + 4.5 * m**3 for n, m in sides))
+
+
+def analyze_view(
+    checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, options: Options, memory: int | None = None
+) -> LayerRow:
+    """The row of one view.
+
+    Args:
+        checkpoint: the open model.
+        view: which matrices; a view with a reason gives a skipped row and reads nothing.
+        tensor: the survey of its tensor.
+        options: what to compute.
+        memory: bytes of private memory it may use; None for no bound. A bound can make small singular values null,
+            never another number.
+    """
+    if view.reason is not None:
+        return skipped(checkpoint.reader, view, tensor, options, view.reason)
+    exponent = safe_exponent(tensor.moments.abs_max) if tensor.moments else 0
+    resolve = memory is None or memory_wanted(view) <= memory
+    spectra = []
+    try:
+        for matrix in view.matrices:
+            blocks, n, m = reading.matrix_blocks(checkpoint, view.spec, matrix)
+            spectra.append(spectrum_of_blocks(blocks, n, m, exponent, "auto" if resolve else "gram"))
+    except NonFiniteError:
+        return failed(checkpoint.reader, view, tensor, options, "nonfinite")
+    except FormatError as error:
+        return failed(checkpoint.reader, view, tensor, options, error.category, f"{error.where}: {error.problem}")
+    row = measure(tuple(spectra), view.esd_scale, options)
+    return _success(checkpoint.reader, view, tensor, options, row)
+
+
+def skipped(reader: str, view: LayerView, tensor: Survey, options: Options, reason: str, message: str | None = None) -> LayerRow:
+    """The row of a view that has no spectrum, with the reason."""
+    return LayerRow(
+        **_identity(reader, view, tensor, options), status="skipped", reason=reason, message=message, has_esd=False
+    )
+
+
+def failed(reader: str, view: LayerView, tensor: Survey, options: Options, reason: str, message: str | None = None) -> LayerRow:
+    """The row of a view that should have a spectrum and has none, with the reason."""
+    codes = ("nonfinite",) if reason == "nonfinite" else ()
+    return LayerRow(
+        **_identity(reader, view, tensor, options), **_shape(view), status="failed", reason=reason, message=message,
+        has_esd=False, warning_codes=codes,
+    )  # fmt: skip
+
+
+def _success(reader: str, view: LayerView, tensor: Survey, options: Options, row: Measured) -> LayerRow:
+    constant = tensor.moments is not None and tensor.moments.constant
+    values: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
+    groups = {"default": "default" in options.metrics, "esd": options.wants_esd}
+    for name, metric in METRICS.items():
+        value = metric.compute(row) if groups[metric.group] else Missing("not_requested")
+        if isinstance(value, Missing):
+            reasons[name] = value.reason
+        else:
+            values[name] = _rounded(value) if metric.group == "esd" and options.esd == "f32" else value
+    floor = row.in_units(row.floor) if row.floor > 0 else 0.0
+    return LayerRow(
+        **_identity(reader, view, tensor, options), **_shape(view), **values,
+        status="success",
+        reason=row.fit.reason if isinstance(row.fit, Missing) else None,
+        has_esd=True,
+        warning_codes=tuple(warning_codes(view, row, constant)),
+        null_reasons=reasons,
+        method="svd" if any(one.method == "svd" for one in row.spectra) else "gram",
+        spectral_floor=None if isinstance(floor, Missing) else floor,
+        n_below_floor=sum(one.n_below_floor for one in row.spectra),
+        n_missing_evals=0,
+    )  # fmt: skip
+
+
+def warning_codes(view: LayerView, row: Measured, constant: bool = False) -> list[str]:
+    """What limits the reading of a row, in a fixed order."""
+    fit = row.fit if isinstance(row.fit, TailFit) else None
+    loss = METRICS["rank_loss"].compute(row)
+    m, n = view.m or 0, view.n or 0
+    checks = {
+        "zero_matrix": not row.eigenvalues[-1] > 0,
+        "constant_tensor": constant,
+        "rank_loss": isinstance(loss, int) and loss > 0,
+        "few_evals": row.m < 20,
+        "m_lt_50": m < 50,
+        "m_lt_100": m < 100,
+        "tail_lt_50": fit is not None and fit.k < 50,
+        "near_tie": fit is not None and fit.near_tie,
+        "fit_degenerate": isinstance(row.fit, Missing) and row.fit.reason == "fit_degenerate",
+        "spectral_floor": fit is not None and row.floor > 1e-9 * fit.xmin,
+        "aspect_q_gt_8": m > 0 and n > 8 * m,
+        "ambiguous_orientation": view.orientation == "ambiguous",
+    }
+    return [code for code, holds in checks.items() if holds]
+
+
+def _rounded(value: Any) -> Any:
+    return tuple(np.asarray(value, np.float32).astype(np.float64).tolist())
+
+
+def _shape(view: LayerView) -> dict[str, Any]:
+    n, m = view.n, view.m
+    assert n is not None and m is not None  # a view that was measured has matrices
+    return {"N": n, "M": m, "Q": n / m, "rf": len(view.matrices), "num_evals": view.num_evals}
+
+
+def _identity(reader: str, view: LayerView, tensor: Survey, options: Options) -> dict[str, Any]:
+    spec = view.spec
+    return {
+        "file": spec.file, "name": spec.name, "part": view.part, "slice_id": view.slice_id,
+        "kind": view.kind, "kind_source": view.kind_source, "confidence": view.confidence,
+        "orientation": view.orientation, "layer_type": view.layer_type, "shape": spec.shape,
+        "numel": math.prod(spec.shape), "dtype": spec.dtype, "quantized": view.quantized,
+        "esd_norm": options.esd_norm, "esd_scale": view.esd_scale, "seed": options.seed, "reader": reader,
+        "content_hash": tensor.content_hash, "params_id": options.params_id(DEFINITIONS_VERSION),
+        "definitions_version": DEFINITIONS_VERSION, **_statistics(tensor.moments),
+    }  # fmt: skip
+
+
+def _statistics(found: Moments | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    counts = {"n_nan": found.nans, "n_inf": found.infinities}
+    if found.count == 0 or found.finite == 0:
+        return counts
+    variance = found.m2 / found.finite
+    kurtosis = found.finite * found.m4 / found.m2**2 - 3 if 0 < found.m2 < 1e150 and found.m2**2 > 0 else None
+    values: dict[str, float | None] = {
+        "mean": found.mean, "std": math.sqrt(variance) if math.isfinite(variance) else None,
+        "min": found.low, "max": found.high, "abs_max": found.abs_max,
+        "zero_fraction": found.zeros / found.count, "excess_kurtosis": kurtosis,
+    }  # fmt: skip
+    return counts | {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
+

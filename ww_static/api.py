@@ -1,0 +1,216 @@
+"""The functions that Python users call: describe and analyze models, open one, take the spectrum of an array."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+from ww_static import analysis, engine, findings, models
+from ww_static.errors import FormatError, UsageError
+from ww_static.layers import LayerView
+from ww_static.options import Options, parse_bytes
+from ww_static.plan import Plan, Settings, plan_model
+from ww_static.protocol import Limits
+from ww_static.results import Result
+from ww_static.rows import DEFINITIONS_VERSION, LayerRow, TensorRow
+from ww_static.summary import summarize
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+def analyze(
+    paths: Paths,
+    *,
+    metrics: str | Sequence[str] = "default",
+    layers: str | Sequence[str] = (),
+    kinds: str | Sequence[str] = (),
+    min_evals: int | None = None,
+    max_evals: int | None = None,
+    conv: str = "pooled",
+    esd_norm: str = "none",
+    esd: str = "none",
+    seed: int = 0,
+    jobs: int | str = 1,
+    max_memory: int | str | None = None,
+    readers: Sequence[str] | None = None,
+    limits: Limits | None = None,
+    executor: Executor | None = None,
+    progress: Callable[[engine.Progress], None] | None = None,
+) -> Result:
+    """The layer table of one or more models.
+
+    Args:
+        paths: files, folders or glob patterns.
+        metrics: groups of columns: ``default``, ``esd``, ``all``.
+        layers: shell globs on the verbatim tensor name, or regular expressions after ``re:``; any of them selects.
+        kinds: kinds of tensors to select, for instance ``attention``.
+        min_evals, max_evals: rows outside are skipped with the reason ``size_limit``.
+        conv: ``pooled``, ``slices`` or ``flatten``.
+        esd_norm: ``none`` (eigenvalues of W^T W) or ``1/N``.
+        esd: ``none``, ``f64`` or ``f32``: keep the eigenvalues and their curves.
+        seed: of everything random.
+        jobs: worker processes, or ``auto``. A script that asks for more than one needs the usual
+            ``if __name__ == "__main__":`` guard.
+        max_memory: private memory of all processes together, for instance ``"1GiB"``.
+        readers: names of the readers that may be used.
+        limits: what a file may ask for.
+        executor: any `concurrent.futures.Executor` to run the tasks on, in place of `jobs`.
+        progress: called with a `Progress` whenever something has finished.
+
+    Returns:
+        Rows in natural order of the tensor names; `layers` is the Arrow table.
+
+    Raises:
+        FormatError: the one file that was named cannot be read. With several, each failure is a row.
+        UsageError: an option means nothing.
+    """
+    options = Options(
+        metrics=_texts(metrics), layers=_texts(layers), kinds=_texts(kinds), min_evals=min_evals, max_evals=max_evals,
+        conv=conv, esd_norm=esd_norm, esd=esd, seed=seed,
+    )  # fmt: skip
+    settings = Settings(
+        jobs=None if jobs == "auto" else _count(jobs),
+        max_memory=None if max_memory is None else parse_bytes(max_memory),
+        limits=limits or Limits(),
+        readers=None if readers is None else tuple(readers),
+    )
+    sources = models.locate(_paths(paths))
+    result = analyze_sources(sources, options, settings, executor=executor, progress=progress)
+    if len(sources) == 1 and result.rows and result.rows[0].status == "error":
+        row = result.rows[0]
+        raise _plan_error(sources[0], options, settings) or FormatError(row.category, "", row.message, sources[0].path)
+    return result
+
+
+def analyze_sources(
+    sources: Sequence[models.Source],
+    options: Options,
+    settings: Settings,
+    *,
+    executor: Executor | None = None,
+    progress: Callable[[engine.Progress], None] | None = None,
+    on_row: Callable[[LayerRow], None] | None = None,
+    keep_partial: bool = False,
+) -> Result:
+    """`analyze` for models that are already located; every failure is a row."""
+    run = engine.run(sources, options, settings, executor, progress, on_row, keep_partial)
+    summary = summarize(run.layers) | {"not_selected": run.not_selected}
+    unread = any(row.status == "error" for row in run.layers) or any(row.inconclusive for row in run.findings)
+    return Result(
+        table="layers",
+        rows=run.layers,
+        finding_rows=run.findings,
+        file_rows=run.files,
+        summary=summary,
+        parameters=json.loads(options.canonical()) | {"params_id": options.params_id(DEFINITIONS_VERSION)},
+        exit_code=3 if unread or not run.layers else 0,
+        interrupted=run.interrupted,
+    )
+
+
+def describe(
+    paths: Paths,
+    *,
+    layers: str | Sequence[str] = (),
+    kinds: str | Sequence[str] = (),
+    min_evals: int | None = None,
+    max_evals: int | None = None,
+    conv: str = "pooled",
+    readers: Sequence[str] | None = None,
+    limits: Limits | None = None,
+) -> Result:
+    """One row per tensor, from headers only: what is there, and what `analyze` would do with it at which cost.
+
+    Args: as for `analyze`.
+
+    Raises:
+        FormatError: the one file that was named cannot be read. With several, each failure is a row.
+        UsageError: an option means nothing.
+    """
+    options = Options(layers=_texts(layers), kinds=_texts(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv)
+    settings = Settings(limits=limits or Limits(), readers=None if readers is None else tuple(readers))
+    sources = models.locate(_paths(paths))
+    result = describe_sources(sources, options, settings)
+    if len(sources) == 1 and result.rows and result.rows[0].status == "error":
+        raise _plan_error(sources[0], options, settings) or FormatError("io_error", "", "cannot be read", sources[0].path)
+    return result
+
+
+def describe_sources(sources: Sequence[models.Source], options: Options, settings: Settings) -> Result:
+    """`describe` for models that are already located; every failure is a row."""
+    plans = [plan_model(source, options, settings) for source in sources]
+    rows = [row for plan in plans for row in _tensor_rows(plan)]
+    found = [finding for plan in plans for finding in findings.plan_findings(plan)]
+    found += [finding for plan in plans for finding in findings.planned_findings(plan)]
+    files = [row for plan in plans for row in findings.file_rows(plan, {})]
+    skipped: dict[str, int] = {}
+    for row in rows:
+        if row.status == "skipped" and row.reason:
+            skipped[row.reason] = skipped.get(row.reason, 0) + 1
+    unread = any(row.status == "error" for row in rows) or any(finding.inconclusive for finding in found)
+    return Result(
+        table="tensors",
+        rows=tuple(rows),
+        finding_rows=tuple(found),
+        file_rows=tuple(files),
+        summary={"tensors": len(rows), "skipped": dict(sorted(skipped.items())), "flops": sum(row.flops or 0 for row in rows)},
+        parameters=json.loads(options.canonical()),
+        exit_code=3 if unread or not rows else 0,
+    )
+
+
+def _tensor_rows(plan: Plan) -> list[TensorRow]:
+    if plan.error is not None:
+        row = findings.error_row(plan)
+        return [TensorRow(model_id=row.model_id, file=row.file, status="error", category=row.category, message=row.message)]
+    grouped: dict[str, list[LayerView]] = {}
+    for view in plan.views:
+        grouped.setdefault(view.spec.name, []).append(view)
+    placed: dict[tuple[str, int, int], str] = {}
+    return [_tensor_row(plan, views, placed) for views in grouped.values()]
+
+
+def _tensor_row(plan: Plan, views: Sequence[LayerView], placed: dict[tuple[str, int, int], str]) -> TensorRow:
+    view = views[0]
+    spec = view.spec
+    elements = 1
+    for size in spec.shape:
+        elements *= size
+    first = spec.name
+    if spec.extent is not None and spec.extent.nbytes:
+        first = placed.setdefault((spec.extent.path, spec.extent.offset, spec.extent.nbytes), spec.name)
+    n, m = view.n, view.m
+    return TensorRow(
+        model_id=plan.source.model_id, file=spec.file, name=spec.name, kind=view.kind, kind_source=view.kind_source,
+        confidence=view.confidence, orientation=view.orientation, layer_type=view.layer_type, shape=spec.shape,
+        numel=elements, nbytes=spec.extent.nbytes if spec.extent else None, offset=spec.extent.offset if spec.extent else None,
+        dtype=spec.dtype, quantized=view.quantized, status="skipped" if view.reason else "planned", reason=view.reason,
+        parts=tuple(one.part for one in views if one.part and one.part != "whole"), rows=len(views),
+        N=n, M=m, Q=n / m if n and m else None, rf=len(view.matrices) or None, num_evals=view.num_evals,
+        flops=sum(analysis.flops(one) for one in views), memory_bytes=max(analysis.memory_needed(one) for one in views) or None,
+        tied_to=None if first == spec.name else first, reader=plan.reader,
+    )  # fmt: skip
+
+
+def _plan_error(source: models.Source, options: Options, settings: Settings) -> FormatError | None:
+    """The error behind an error row, as it was raised."""
+    return plan_model(source, options, settings).error
+
+
+def _texts(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _paths(paths: Paths) -> list[str]:
+    if isinstance(paths, (str, os.PathLike)):
+        return [os.fspath(paths)]
+    return [os.fspath(path) for path in paths]
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:
+        raise UsageError(f"jobs is a positive number or auto, not {value!r}")
+    return int(value)

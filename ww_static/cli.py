@@ -1,0 +1,392 @@
+"""The command line: parses, calls, prints, exits. Results go to stdout, talk goes to stderr."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from ww_static import __version__
+from ww_static.errors import FormatError, UsageError, escape
+
+if TYPE_CHECKING:
+    from ww_static.results import Result
+
+USAGE, UNREADABLE, BUG, INTERRUPTED = 2, 3, 4, 130
+
+_EPILOG = """\
+Exit codes: 0 read and analysed; 2 usage; 3 something was unreadable, inconclusive, or there was nothing to analyse;
+4 our bug; 130 interrupted."""
+
+app = typer.Typer(
+    name="ww-static",
+    help="What is inside a model file, without running it: spectra, power-law tails and ranks of serialized weights.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+readers_app = typer.Typer(help="Installed readers, and which one recognizes a file.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(readers_app, name="readers")
+
+
+class Format(str, Enum):
+    """What stdout gets."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+    PARQUET = "parquet"
+    ARROW = "arrow"
+
+
+class Progress(str, Enum):
+    """When progress is shown on stderr."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
+class Color(str, Enum):
+    """When stdout gets colors."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class SchemaFormat(str, Enum):
+    """How a schema is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    ARROW = "arrow"
+    MARKDOWN = "markdown"
+
+
+PathsArgument = Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, globs, or - for a list of paths on stdin.")]
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="What stdout gets.")]
+OutputOption = Annotated[list[str] | None, typer.Option("--output", "-o", metavar="FILE", help="Write to FILE, by suffix, or to all tables in DIR/; repeatable; silences stdout.")]
+LayersOption = Annotated[list[str] | None, typer.Option("--layers", metavar="PATTERN", help="Shell glob on the tensor name, or a regular expression after re:; repeatable.")]
+KindsOption = Annotated[str | None, typer.Option("--kinds", metavar="KIND,...", help="Only these kinds, for instance attention,embedding.")]
+MinEvalsOption = Annotated[int | None, typer.Option("--min-evals", metavar="N", help="Skip rows with fewer eigenvalues (default: no fit below 8).")]
+MaxEvalsOption = Annotated[int | None, typer.Option("--max-evals", metavar="N", help="Skip rows with more eigenvalues.")]
+ConvOption = Annotated[str, typer.Option("--conv", metavar="pooled|slices|flatten", help="Kernel taps pooled in one row, one row per tap, or one flat matrix.")]
+ReadersOption = Annotated[str | None, typer.Option("--readers", metavar="NAME,...", help="Use only these readers; nothing else is loaded.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Every row in the table, skipped tensors too.")]
+ColorOption = Annotated[Color, typer.Option("--color", help="When stdout gets colors.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        print(f"ww-static {__version__}")
+        raise typer.Exit()
+
+
+@app.command()
+def analyze(
+    paths: PathsArgument,
+    output_format: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+    metrics: Annotated[str, typer.Option("--metrics", metavar="GROUP,...", help="Column groups: default, esd, all.")] = "default",
+    layers: LayersOption = None,
+    kinds: KindsOption = None,
+    min_evals: MinEvalsOption = None,
+    max_evals: MaxEvalsOption = None,
+    conv: ConvOption = "pooled",
+    esd_norm: Annotated[str, typer.Option("--esd-norm", metavar="none|1/N", help="Eigenvalues of W^T W, or divided by N.")] = "none",
+    esd: Annotated[str, typer.Option("--esd", metavar="none|f64|f32", help="Keep eigenvalues and their curves in the rows.")] = "none",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
+    jobs: Annotated[str, typer.Option("--jobs", "-j", metavar="N|auto", help="Worker processes, one BLAS thread each.")] = "auto",
+    max_memory: Annotated[str | None, typer.Option("--max-memory", metavar="SIZE", help="Private memory of all processes together, e.g. 600MiB.")] = None,
+    readers: ReadersOption = None,
+    progress: Annotated[Progress, typer.Option("--progress", help="When progress is shown on stderr.")] = Progress.AUTO,
+    color: ColorOption = Color.AUTO,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Analyze the weights of models: one row per layer.
+
+    \b
+    ww-static analyze model.safetensors
+    ww-static analyze model.safetensors -o layers.parquet
+    ww-static analyze models/ --kinds attention --format json | jq .summary
+    """
+    from ww_static import executors
+
+    executors.one_blas_thread()  # before numpy loads: no BLAS thread is ever created
+    from ww_static import api, models, writers
+    from ww_static.options import Options, parse_bytes
+    from ww_static.plan import Settings
+    from ww_static.progress import display
+
+    options = Options(
+        metrics=_split(metrics), layers=tuple(layers or ()), kinds=_split(kinds), min_evals=min_evals, max_evals=max_evals,
+        conv=conv, esd_norm=esd_norm, esd=esd, seed=seed,
+    )  # fmt: skip
+    settings = Settings(
+        jobs=None if jobs == "auto" else api._count(jobs),
+        max_memory=None if max_memory is None else parse_bytes(max_memory),
+        readers=_split(readers) or None,
+    )
+    _check_outputs(output, output_format)
+    sources = models.locate(_paths(paths))
+    stream = output_format is Format.JSONL and not output
+    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
+    with display(progress.value, quiet) as shown:
+        result = api.analyze_sources(
+            sources,
+            options,
+            settings,
+            progress=shown,
+            on_row=(lambda row: _put(writers.line("layer", row))) if stream else None,
+            keep_partial=True,
+        )
+    if stream:
+        for kind, table in (("finding", result.finding_rows), ("file", result.file_rows)):
+            for row in table:
+                _put(writers.line(kind, row))
+        _put(writers.summary_line(result))
+    _deliver(result, sources, output, None if stream else output_format, color, verbose)
+
+
+@app.command()
+def describe(
+    paths: PathsArgument,
+    output_format: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+    layers: LayersOption = None,
+    kinds: KindsOption = None,
+    min_evals: MinEvalsOption = None,
+    max_evals: MaxEvalsOption = None,
+    conv: ConvOption = "pooled",
+    readers: ReadersOption = None,
+    color: ColorOption = Color.AUTO,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """List the tensors of models from their headers: kinds, shapes, what would be analysed, why not, at which cost.
+
+    \b
+    ww-static describe model.safetensors
+    ww-static describe model.safetensors.index.json --format csv
+    """
+    from ww_static import api, models
+    from ww_static.options import Options
+    from ww_static.plan import Settings
+
+    options = Options(layers=tuple(layers or ()), kinds=_split(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv)
+    _check_outputs(output, output_format)
+    sources = models.locate(_paths(paths))
+    result = api.describe_sources(sources, options, Settings(readers=_split(readers) or None))
+    _deliver(result, sources, output, output_format, color, verbose)
+
+
+@readers_app.command("list")
+def readers_list() -> None:
+    """The installed readers: format, package, version, code."""
+    from ww_static import registry
+
+    for entry in registry.installed():
+        print(f"{entry.name:16} {entry.package} {entry.version}  {entry.target}")
+
+
+@readers_app.command("check")
+def readers_check(path: Annotated[str, typer.Argument(metavar="PATH", help="A model file.")], readers: ReadersOption = None) -> None:
+    """Which reader recognizes a file, and whether its header can be read."""
+    from ww_static import seam
+
+    with seam.open_checkpoint(path, readers=_split(readers) or None) as checkpoint:
+        print(f"{escape(path)}: {checkpoint.reader}, {len(checkpoint.tensors)} tensors, {len(checkpoint.findings)} findings")
+        for finding in checkpoint.findings:
+            print(f"{escape(path)}: {finding.category}: {escape(finding.where)}: {escape(finding.problem)}")
+
+
+@app.command()
+def schema(
+    table: Annotated[str, typer.Argument(metavar="layers|tensors|findings|files|document|all", help="Which table.")] = "layers",
+    output_format: Annotated[SchemaFormat, typer.Option("--format", "-f", help="How it is printed.")] = SchemaFormat.TEXT,
+) -> None:
+    """The columns of the results, with units and definitions."""
+    import json
+
+    from ww_static import rows
+    from ww_static import schema as schemas
+
+    if table not in (*rows.TABLES, "document", "all"):
+        raise UsageError(f"table '{table}' is not known; known are: {', '.join(rows.TABLES)}, document, all")
+    tables = list(rows.TABLES) if table in ("document", "all") else [table]
+    if output_format is SchemaFormat.JSON:
+        wanted = schemas.row_schema(table) if table in rows.TABLES else schemas.document_schema()
+        print(json.dumps(wanted, indent=1, sort_keys=True))
+    elif output_format is SchemaFormat.MARKDOWN:
+        print(schemas.markdown(), end="")
+    else:
+        for name in tables:
+            print(f"{name}:" if len(tables) > 1 else "", end="\n" if len(tables) > 1 else "")
+            print(schemas.arrow_schema(name) if output_format is SchemaFormat.ARROW else _columns_text(name))
+
+
+def _columns_text(table: str) -> str:
+    from ww_static import schema as schemas
+
+    lines = []
+    for one in schemas.columns(table):
+        unit = f" [{one.unit}]" if one.unit not in ("", "1") else ""
+        lines.append(f"{one.name:22} {one.type:20} {one.doc}{unit}")
+    return "\n".join(lines)
+
+
+@app.command()
+def doctor() -> None:
+    """Versions, BLAS and its threads, memory and processor limits, installed readers; nothing leaves this machine."""
+    from ww_static import doctor as checks
+
+    for name, value in checks.report():
+        print(f"{name:22} {value}")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line and exits with the documented code."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=None if arguments is None else list(arguments), prog_name="ww-static", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except UsageError as error:
+        return _say(f"ww-static: {escape(str(error))}", USAGE)
+    except FormatError as error:
+        return _say(str(error), UNREADABLE)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at exit
+        return 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OSError as error:
+        return _say(f"ww-static: {escape(str(error.filename or ''))}: {error.strerror or error}", UNREADABLE)
+    except Exception as error:
+        return _click_or_bug(error)
+
+
+def _click_or_bug(error: Exception) -> int:
+    """Usage errors of the option parser have a code and a text of their own; everything else is our bug."""
+    code = getattr(error, "exit_code", None)
+    if type(error).__name__ == "Abort":
+        return INTERRUPTED
+    if isinstance(code, int):
+        show: Any = getattr(error, "show", None)
+        if show is not None:
+            show()
+        return code
+    if os.environ.get("WW_STATIC_TRACEBACK"):
+        raise error
+    kind = type(error).__name__
+    return _say(f"ww-static: internal error: {kind}: {escape(str(error))}; WW_STATIC_TRACEBACK=1 shows where", BUG)
+
+
+def _say(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    return code
+
+
+def _interrupt() -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _split(text: str | None) -> tuple[str, ...]:
+    return tuple(part for piece in (text or "").split(",") if (part := piece.strip()))
+
+
+def _paths(paths: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for path in paths:
+        if path == "-":
+            found.extend(line.rstrip("\n") for line in sys.stdin if line.strip())
+        else:
+            found.append(path)
+    if not found:
+        raise UsageError("no path was given")
+    return found
+
+
+def _check_outputs(output: Sequence[str] | None, output_format: Format) -> None:
+    """Refuses before anything is read what could not be written after everything is."""
+    from ww_static import writers
+
+    for path in output or ():
+        kind = writers.format_of(path)
+        folder = path if kind == "folder" else os.path.dirname(os.path.abspath(path))
+        if kind != "folder" and not os.path.isdir(folder):
+            raise UsageError(f"output '{path}': there is no folder '{folder}'")
+        if os.path.isdir(folder) and not os.access(folder, os.W_OK):
+            raise UsageError(f"output '{path}': folder '{folder}' cannot be written to")
+    if not output and output_format.value in writers.BINARY and sys.stdout.isatty():
+        raise UsageError(f"{output_format.value} is not for a terminal; use -o FILE or redirect stdout")
+
+
+def _deliver(
+    result: Result, sources: Sequence[Any], output: Sequence[str] | None, output_format: Format | None, color: Color, verbose: bool
+) -> None:
+    """Writes and prints a result, says on stderr what is wrong, and exits with its code."""
+    from ww_static import writers
+
+    for path in output or ():
+        writers.write(result, path)
+    table = output_format is Format.TABLE and not output
+    _complain(result, sources, everything=not table)
+    if not output and output_format is not None:
+        if table:
+            _print_table(result, color, verbose)
+        elif output_format.value in writers.BINARY:
+            sys.stdout.buffer.write(writers.binary(result, output_format.value))
+        else:
+            _put(writers.text(result, output_format.value))
+    raise typer.Exit(INTERRUPTED if result.interrupted else result.exit_code)
+
+
+def _complain(result: Result, sources: Sequence[Any], everything: bool) -> None:
+    """One line on stderr per file that could not be read; with `everything`, per inconclusive finding too."""
+    named = {source.model_id: source.path for source in sources}
+    for row in result.rows:
+        if row.status == "error":
+            print(f"{escape(named[row.model_id])}: {row.category}: {escape(row.message)}", file=sys.stderr)
+    for finding in result.finding_rows:
+        if everything and finding.inconclusive:
+            parts = (named.get(finding.model_id, finding.file), finding.category, finding.where, finding.message)
+            print(": ".join(escape(part) for part in parts if part), file=sys.stderr)
+    if not sources:
+        print("ww-static: no model was found", file=sys.stderr)
+
+
+def _print_table(result: Result, color: Color, verbose: bool) -> None:
+    from rich.console import Console
+
+    from ww_static import render
+
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
+    forced = {Color.ALWAYS: True, Color.NEVER: False, Color.AUTO: None}[color]
+    console = Console(force_terminal=forced, no_color=True if color is Color.NEVER else None, width=width, highlight=False)
+    render.terminal(result, console, verbose)
+
+
+def _put(text: str) -> None:
+    sys.stdout.buffer.write(text.encode("utf-8"))
+    sys.stdout.buffer.flush()

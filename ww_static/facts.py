@@ -1,0 +1,109 @@
+"""What ``config.json`` beside a model says about its architecture: bounded, typed, optional, never trusted."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from ww_static import storage
+from ww_static.errors import FormatError
+from ww_static.protocol import Finding, Limits
+
+_MOST = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The few numbers of a Hugging Face configuration that decide how a fused or stacked tensor is split."""
+
+    model_type: str | None = None
+    hidden_size: int | None = None
+    intermediate_size: int | None = None
+    moe_intermediate_size: int | None = None
+    num_attention_heads: int | None = None
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    num_hidden_layers: int | None = None
+    num_experts: int | None = None
+    vocab_size: int | None = None
+    tie_word_embeddings: bool | None = None
+    multi_query: bool | None = None
+    new_decoder_architecture: bool | None = None
+    quantization: str | None = None
+
+
+# field -> the keys it goes by, first one found wins
+_KEYS: dict[str, tuple[str, ...]] = {
+    "hidden_size": ("hidden_size", "n_embd", "d_model"),
+    "intermediate_size": ("intermediate_size", "n_inner", "ffn_dim"),
+    "num_attention_heads": ("num_attention_heads", "n_head", "n_heads"),
+    "num_key_value_heads": ("num_key_value_heads", "num_kv_heads", "multi_query_group_num"),
+    "num_hidden_layers": ("num_hidden_layers", "n_layer", "n_layers"),
+    "num_experts": ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"),
+}
+
+
+def beside(path: Path, limits: Limits) -> tuple[Facts, tuple[Finding, ...]]:
+    """The facts of the ``config.json`` in the folder of `path`, and what is wrong with it; no file, no facts."""
+    try:
+        descriptor = storage.open_inside(path.parent, "config.json", "config.json")
+    except FormatError as error:
+        if error.category == "missing_part":
+            return Facts(), ()
+        return Facts(), (Finding("bad_config", "config.json", error.problem),)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size > limits.config_bytes:
+            return Facts(), (Finding("bad_config", "config.json", f"{size} bytes, limit {limits.config_bytes}"),)
+        raw = storage.read_at(descriptor, 0, size, "config.json")
+    except FormatError as error:
+        return Facts(), (Finding("bad_config", "config.json", error.problem),)
+    finally:
+        os.close(descriptor)
+    return parse(raw)
+
+
+def parse(raw: bytes) -> tuple[Facts, tuple[Finding, ...]]:
+    """The facts in the text of a ``config.json``.
+
+    A text part (``text_config``) overrides what the top level says. A value of the wrong type is left out and found.
+    """
+    try:
+        document = json.loads(raw.decode("utf-8"))
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        return Facts(), (Finding("bad_config", "config.json", f"is not JSON: {error}"),)
+    if not isinstance(document, dict):
+        return Facts(), (Finding("bad_config", "config.json", f"is a {type(document).__name__}, not an object"),)
+    findings: list[Finding] = []
+    facts = Facts()
+    for part in (document, document.get("text_config"), document.get("ffn_config")):
+        if isinstance(part, dict):
+            facts = _merged(facts, part, findings)
+    return facts, tuple(findings)
+
+
+def _merged(facts: Facts, part: dict[str, object], findings: list[Finding]) -> Facts:
+    for field in fields(Facts):
+        for key in _KEYS.get(field.name, (field.name,)):
+            value = part.get(key)
+            if value is None:
+                continue
+            if _fits(str(field.type), value):
+                facts = replace(facts, **{field.name: value})
+            else:
+                findings.append(Finding("bad_config", "config.json", f"'{key}' is {value!r:.60}"))
+            break
+    quantization = part.get("quantization_config")
+    if isinstance(quantization, dict):
+        facts = replace(facts, quantization=str(quantization.get("quant_method", "unknown"))[:60])
+    return facts
+
+
+def _fits(annotation: str, value: object) -> bool:
+    if annotation.startswith("bool"):
+        return isinstance(value, bool)
+    if annotation.startswith("int"):
+        return type(value) is int and 0 < value < _MOST
+    return isinstance(value, str) and len(value) <= 200

@@ -1,0 +1,138 @@
+"""Rows about files: what a file gave away, what its values show, which files there were."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from ww_static.plan import Plan
+from ww_static.rows import FileRow, FindingRow, LayerRow
+
+# Reasons that leave something unread, so that the file cannot pass as clean.
+INCONCLUSIVE = frozenset(
+    ("quantized", "unsupported_dtype", "unsupported_rank", "unsupported_layout", "memory_limit", "time_limit", "reader_crash",
+     "interrupted", "truncated", "io_error", "changed_while_reading", "size_mismatch", "corrupt")
+)  # fmt: skip
+_EMPTY = ("nothing_to_analyse", "no_tensors")
+# Reasons that are worth a finding: reason -> its category.
+_FOUND = {
+    "quantized": "quantized", "integer_tensor": "non_float", "memory_limit": "budget_exceeded", "nonfinite": "nonfinite",
+    "zero_matrix": "degenerate", "constant_esd": "degenerate",
+}  # fmt: skip
+
+
+def plan_findings(plan: Plan) -> list[FindingRow]:
+    """What the file itself gave away."""
+    return [
+        FindingRow(
+            model_id=plan.source.model_id, file=plan.source.shown, name=finding.tensor, category=finding.category,
+            where=finding.where, message=finding.problem, inconclusive=False,
+        )
+        for finding in plan.findings
+    ]  # fmt: skip
+
+
+def planned_findings(plan: Plan) -> list[FindingRow]:
+    """What the header alone shows: tensors that nobody can read yet, and models with nothing to analyse."""
+    rows = [LayerRow(name=view.spec.name, status="skipped", reason=view.reason, dtype=view.spec.dtype, shape=view.spec.shape,
+                     has_esd=view.reason is None) for view in plan.views]  # fmt: skip
+    skipped = [row for row in rows if row.reason is not None and row.reason in INCONCLUSIVE]
+    found = row_findings(plan, skipped) if skipped and any(row.has_esd for row in rows) else row_findings(plan, rows)
+    return [one for one in found if one.inconclusive and (one.category not in _EMPTY or not any(row.has_esd for row in rows))]
+
+
+def row_findings(plan: Plan, rows: Sequence[LayerRow]) -> list[FindingRow]:
+    """What the values of the tensors show, one finding per tensor and category."""
+    found: dict[tuple[str | None, str], FindingRow] = {}
+    for row in rows:
+        category = _category(row)
+        if category is None:
+            continue
+        found.setdefault(
+            (row.name, category),
+            FindingRow(
+                model_id=plan.source.model_id, file=plan.source.shown, name=row.name, category=category,
+                where=f"tensor '{row.name}'", message=row.message or _words(row), inconclusive=row.reason in INCONCLUSIVE,
+            ),
+        )  # fmt: skip
+    analysed = any(row.has_esd for row in rows)
+    if plan.error is None and not analysed:
+        found[(None, "nothing_to_analyse")] = _nothing(plan, rows)
+    return list(found.values())
+
+
+def _nothing(plan: Plan, rows: Sequence[LayerRow]) -> FindingRow:
+    category = "nothing_to_analyse" if plan.specs else "no_tensors"
+    tensors = len({row.name for row in rows})
+    words = f"{tensors} tensors, none of them a matrix of at least 2 x 2 after squeezing"
+    if any(row.reason in INCONCLUSIVE or row.status == "failed" or row.reason == "size_limit" for row in rows):
+        words = f"{tensors} tensors, none of them could be analysed"
+    if plan.not_selected and not rows:
+        words = f"none of {plan.not_selected} tensors was selected"
+    return FindingRow(
+        model_id=plan.source.model_id, file=plan.source.shown, category=category, where="", inconclusive=True,
+        message=words if plan.specs else "the file holds no tensors",
+    )  # fmt: skip
+
+
+def _category(row: LayerRow) -> str | None:
+    if row.status in ("skipped", "failed") and row.reason in INCONCLUSIVE:
+        return _FOUND.get(row.reason or "", row.reason)
+    if row.reason in _FOUND:
+        return _FOUND[row.reason]
+    if "constant_tensor" in (row.warning_codes or ()) or (row.has_esd and row.matrix_rank is not None and row.matrix_rank <= 1):
+        return "degenerate"
+    return None
+
+
+def _words(row: LayerRow) -> str:
+    if row.reason == "nonfinite":
+        return f"{row.n_nan} NaN and {row.n_inf} infinite of {row.numel} elements"
+    if row.reason == "quantized":
+        return f"{row.dtype} codes with scales beside them, decoder not available in this release"
+    if row.reason == "integer_tensor":
+        return f"{row.dtype} values are codes or indices, not weights"
+    if row.reason == "zero_matrix":
+        return "every element is zero"
+    if row.reason == "constant_esd":
+        return "all eigenvalues are equal"
+    if "constant_tensor" in (row.warning_codes or ()):
+        return "all elements are equal"
+    if row.has_esd:
+        return f"rank {row.matrix_rank} of {row.M}"
+    return f"{row.dtype} of shape {list(row.shape or ())}: {row.reason}"
+
+
+def error_row(plan: Plan) -> LayerRow:
+    """The one row of a model that could not be read."""
+    error = plan.error
+    assert error is not None
+    message = f"{error.where}: {error.problem}" if error.where else error.problem
+    return LayerRow(
+        model_id=plan.source.model_id, file=plan.source.shown, status="error", category=error.category, message=message
+    )
+
+
+def file_rows(plan: Plan, hashes: Mapping[str, str | BaseException]) -> list[FileRow]:
+    """One row per file of a model."""
+    source = plan.source
+    if plan.error is not None:
+        row = error_row(plan)
+        return [FileRow(model_id=source.model_id, file=source.shown, status="error", category=row.category, message=row.message)]
+    folder = os.path.dirname(source.shown)
+    rows = []
+    for identity in plan.identities:
+        digest = hashes.get(identity.path)
+        held = sum(spec.extent is not None and spec.extent.path == identity.path for spec in plan.specs)
+        rows.append(
+            FileRow(
+                model_id=source.model_id,
+                file=os.path.join(folder, os.path.basename(identity.path)),
+                nbytes=identity.size,
+                sha256=digest if isinstance(digest, str) else None,
+                reader=plan.reader,
+                tensors=held,
+                status="ok",
+            )
+        )
+    return rows

@@ -1,0 +1,273 @@
+"""Which matrices a tensor holds: taps, stacks and fused parts as windows of the tensor, nothing copied.
+
+The spectrum of a matrix does not change when it is transposed or its rows are permuted, so a part may be several
+windows stacked on each other in any order.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ww_static.facts import Facts
+from ww_static.kinds import Kind
+from ww_static.protocol import TensorSpec, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Where one matrix lies in its tensor.
+
+    Attributes:
+        pieces: windows of the tensor with one slice per axis, each flattened to two dimensions and stacked by rows.
+        rows: the axes that make up the rows, in order; the other axes make up the columns.
+        shape: rows and columns of the whole matrix.
+    """
+
+    pieces: tuple[Window, ...]
+    rows: tuple[int, ...]
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The matrices that share one row of output: all taps pooled, one expert, one gate, or the whole tensor.
+
+    Attributes:
+        name: null for the tensor itself; ``whole`` when parts of it have rows of their own.
+        scale: factor on the eigenvalues of W^T W (definitions: esd_scale).
+    """
+
+    name: str | None
+    slice_id: int | None
+    matrices: tuple[Matrix, ...]
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Axes of a convolution: which one counts outputs, which one inputs, which ones are the kernel."""
+
+    outputs: int
+    inputs: int
+    kernel: tuple[int, ...]
+    orientation: str
+
+
+def whole_window(shape: Sequence[int]) -> Window:
+    """The window that is all of a tensor."""
+    return tuple(slice(0, size) for size in shape)
+
+
+def matrix_of(shape: Sequence[int], rows: Sequence[int], pieces: Iterable[Window]) -> Matrix:
+    """The matrix that `pieces` make when the axes `rows` are its rows."""
+    pieces = tuple(pieces)
+    counts = [[len(range(*cut.indices(size))) for cut, size in zip(piece, shape, strict=True)] for piece in pieces]
+    height = sum(math.prod(count[axis] for axis in rows) for count in counts)
+    width = math.prod(counts[0][axis] for axis in range(len(shape)) if axis not in rows)
+    return Matrix(pieces, tuple(rows), (height, width))
+
+
+def _cut(shape: Sequence[int], axis: int, cuts: Iterable[slice]) -> tuple[Window, ...]:
+    """Windows that take each of `cuts` along one axis and everything along the others."""
+    base = whole_window(shape)
+    return tuple((*base[:axis], cut, *base[axis + 1 :]) for cut in cuts)
+
+
+def conv_layout(spec: TensorSpec, kind: Kind) -> Layout:
+    """The axes of a convolution kernel, from what the file says of its framework, else from the shape.
+
+    Torch and ONNX `[O, I/g, *k]`, transposed `[I, O/g, *k]`; Keras, Flax and TensorFlow `[*k, I, O]`; MLX `[O, *k, I]`.
+    Without evidence the small equal axes are the kernel; a tie takes the first form and is called ambiguous.
+    """
+    rank = len(spec.shape)
+    letters = "DHW"[3 - (rank - 2) :] if rank > 3 else "W"
+    first, last = ("I", "O") if kind.name == "conv_transpose" else ("O", "I")
+    leading = Layout(0, 1, tuple(range(2, rank)), first + last + letters)
+    trailing = Layout(rank - 1, rank - 2, tuple(range(rank - 2)), letters + last + first)
+    middle = Layout(0, rank - 1, tuple(range(1, rank - 1)), first + letters + last)
+    if spec.axes is not None and {"out", "in"} <= set(spec.axes):
+        outputs, inputs = spec.axes.index("out"), spec.axes.index("in")
+        kernel = tuple(axis for axis in range(rank) if axis not in (outputs, inputs))
+        return Layout(outputs, inputs, kernel, ",".join(spec.axes))
+    if spec.layout in ("tf", "flax", "keras") or spec.name.endswith("kernel"):
+        return trailing
+    if spec.layout == "mlx":
+        return middle
+    if spec.layout == "pt" or (rank == 3 and spec.shape[2] <= spec.shape[0]):
+        return leading
+    front, back = spec.shape[: rank - 2], spec.shape[2:]
+    equal_front, equal_back = len(set(front)) == 1, len(set(back)) == 1
+    if equal_front != equal_back:
+        return trailing if equal_front else leading
+    if math.prod(front) == math.prod(back):
+        return Layout(leading.outputs, leading.inputs, leading.kernel, "ambiguous")
+    return trailing if math.prod(front) < math.prod(back) else leading
+
+
+def conv_refusal(spec: TensorSpec, layout: Layout) -> str | None:
+    """Why the taps of a convolution are no matrices: ``depthwise``, ``vector_taps``, or None when they are."""
+    outputs, inputs = spec.shape[layout.outputs], spec.shape[layout.inputs]
+    if min(outputs, inputs) > 1:
+        return None
+    channels_last = layout.outputs > layout.inputs
+    one_per_channel = outputs == 1 < inputs if channels_last else inputs == 1 < outputs
+    return "depthwise" if one_per_channel else "vector_taps"
+
+
+def conv_parts(spec: TensorSpec, layout: Layout, mode: str) -> list[Part]:
+    """One part with all taps (pooled), one part per tap (slices), or one O x (I * prod kernel) matrix (flatten)."""
+    if mode == "flatten":
+        return [Part(None, None, (matrix_of(spec.shape, (layout.outputs,), [whole_window(spec.shape)]),))]
+    taps = []
+    for index in itertools.product(*(range(spec.shape[axis]) for axis in layout.kernel)):
+        window = list(whole_window(spec.shape))
+        for axis, position in zip(layout.kernel, index, strict=True):
+            window[axis] = slice(position, position + 1)
+        taps.append((index, matrix_of(spec.shape, (layout.outputs,), [tuple(window)])))
+    four = len(spec.shape) == 4  # weightwatcher's sqrt(count/2) on the weights of a 4-D kernel
+    if mode == "pooled":
+        return [Part(None, None, tuple(matrix for _, matrix in taps), 0.5 if four else 1.0)]
+    scale = len(taps) / 2 if four else 1.0
+    return [
+        Part("tap_" + "_".join(map(str, index)), number, (matrix,), scale) for number, (index, matrix) in enumerate(taps)
+    ]
+
+
+def dense_part(spec: TensorSpec) -> Part:
+    """The tensor as one matrix; leading axes of length 1 do not count."""
+    return Part(None, None, (matrix_of(spec.shape, (len(spec.shape) - 2,), [whole_window(spec.shape)]),))
+
+
+def expert_parts(spec: TensorSpec, facts: Facts) -> list[Part]:
+    """One part per expert of a `[E, a, b]` stack; two when the configuration says where gate and up meet."""
+    halves = _gate_up_axis(spec, facts)
+    parts: list[Part] = []
+    for expert in range(spec.shape[0]):
+        only = slice(expert, expert + 1)
+        if halves is None:
+            window = (only, *whole_window(spec.shape)[1:])
+            parts.append(Part(f"expert_{expert}", len(parts), (matrix_of(spec.shape, (1,), [window]),)))
+            continue
+        for name, cut in zip(("gate", "up"), _halves(spec, halves, facts), strict=True):
+            (window,) = _cut(spec.shape, halves, [cut])
+            piece = (only, *window[1:])
+            parts.append(Part(f"expert_{expert}.{name}", len(parts), (matrix_of(spec.shape, (1,), [piece]),)))
+    return parts
+
+
+def _gate_up_axis(spec: TensorSpec, facts: Facts) -> int | None:
+    """The axis of length 2F of a gate_up stack `[E, D, 2F]` or `[E, 2F, D]`, when the configuration tells them apart."""
+    if not re.search(r"gate_up_proj(?:[./]weight)?$", spec.name):
+        return None
+    width = facts.moe_intermediate_size or facts.intermediate_size
+    if width is None or facts.hidden_size is None:
+        return None
+    if spec.shape[1:] == (facts.hidden_size, 2 * width) and facts.hidden_size != 2 * width:
+        return 2
+    if spec.shape[1:] == (2 * width, facts.hidden_size) and facts.hidden_size != 2 * width:
+        return 1
+    return None
+
+
+def _halves(spec: TensorSpec, axis: int, facts: Facts) -> tuple[slice, slice]:
+    size = spec.shape[axis]
+    if facts.model_type == "gpt_oss":  # interleaved columns
+        return slice(0, size, 2), slice(1, size, 2)
+    return slice(0, size // 2), slice(size // 2, size)
+
+
+def gate_up_parts(spec: TensorSpec, facts: Facts) -> list[Part] | None:
+    """Gate and up of a 2-D `[2F, D]` projection, when the configuration confirms the sizes."""
+    if facts.intermediate_size is None or spec.shape[0] != 2 * facts.intermediate_size:
+        return None
+    windows = _cut(spec.shape, 0, _halves(spec, 0, facts))
+    return _named(spec, 0, [("gate", windows[:1]), ("up", windows[1:])])
+
+
+def gate_parts(spec: TensorSpec, hidden: int | None) -> list[Part] | None:
+    """One part per gate of a recurrent `[gates * H, in]` weight: torch orders i f g o (LSTM), r z n (GRU)."""
+    if hidden is None or hidden < 1 or spec.shape[0] % hidden:
+        return None
+    gates = {4: "ifgo", 3: "rzn"}.get(spec.shape[0] // hidden)
+    if gates is None:
+        return None
+    return _named(
+        spec, 0, [(f"gate_{gate}", _cut(spec.shape, 0, [slice(i * hidden, (i + 1) * hidden)])) for i, gate in enumerate(gates)]
+    )
+
+
+# How the rows of a fused projection are ordered, by architecture.
+_CONTIGUOUS = frozenset(("phi3", "phi3small", "chatglm", "gpt_bigcode", "mpt", "modernbert", "phimoe"))
+_PER_HEAD = frozenset(("gpt_neox", "gpt_neox_japanese", "bloom", "persimmon"))
+_PER_GROUP = frozenset(("internlm2",))
+
+
+def qkv_parts(spec: TensorSpec, facts: Facts) -> list[Part] | None:
+    """q, k and v of a fused projection where the split is certain: by architecture, or by a name with one meaning."""
+    rows, columns = spec.shape
+    if re.search(r"(?:^|[./])in_proj_weight$", spec.name) and rows == 3 * columns:
+        return _blocks(spec, 0, (columns, columns, columns))
+    if re.search(r"(?:^|[./])c_attn[./]weight$", spec.name) and columns == 3 * rows:
+        return _blocks(spec, 1, (rows, rows, rows))  # GPT-2 keeps [in, 3 * out]
+    heads, groups, size = _head_counts(facts, columns)
+    if heads is None or groups is None or size is None or rows != (heads + 2 * groups) * size:
+        return None
+    if facts.model_type in _CONTIGUOUS or (facts.model_type == "falcon" and groups == 1):
+        return _blocks(spec, 0, (heads * size, groups * size, groups * size))
+    if facts.model_type in _PER_GROUP or facts.model_type == "falcon" or (facts.model_type in _PER_HEAD and heads == groups):
+        return _interleaved(spec, groups, heads // groups, size)
+    return None
+
+
+def _head_counts(facts: Facts, hidden: int) -> tuple[int | None, int | None, int | None]:
+    heads = facts.num_attention_heads
+    if heads is None:
+        return None, None, None
+    size = facts.head_dim or (hidden // heads if hidden % heads == 0 else None)
+    groups = facts.num_key_value_heads or heads
+    if facts.model_type == "falcon" and not facts.new_decoder_architecture:
+        groups = 1 if facts.multi_query else heads
+    if facts.model_type == "gpt_bigcode" and facts.multi_query is not False:
+        groups = 1
+    return heads, groups if heads % groups == 0 else None, size
+
+
+def _blocks(spec: TensorSpec, axis: int, sizes: Sequence[int]) -> list[Part]:
+    edges = list(itertools.accumulate(sizes, initial=0))
+    cuts = [slice(start, end) for start, end in itertools.pairwise(edges)]
+    return _named(spec, 0, [(name, _cut(spec.shape, axis, [cut])) for name, cut in zip("qkv", cuts, strict=True)])
+
+
+def _interleaved(spec: TensorSpec, groups: int, per_group: int, size: int) -> list[Part]:
+    """Rows ordered `[group, per_group queries + key + value, head size]`."""
+    block = (per_group + 2) * size
+    places = {"q": (0, per_group * size), "k": (per_group * size, (per_group + 1) * size), "v": ((per_group + 1) * size, block)}
+    return _named(
+        spec,
+        0,
+        [
+            (name, _cut(spec.shape, 0, [slice(g * block + start, g * block + end) for g in range(groups)]))
+            for name, (start, end) in places.items()
+        ],
+    )
+
+
+def stacked_rows_parts(spec: TensorSpec, facts: Facts) -> list[Part] | None:
+    """DBRX keeps its experts as `[E * F, D]`; the configuration gives E."""
+    experts = facts.num_experts
+    if facts.model_type != "dbrx" or experts is None or spec.shape[0] % experts or not re.search(r"experts[./]mlp[./][wv]\d$", spec.name):
+        return None
+    size = spec.shape[0] // experts
+    return _named(
+        spec, 0, [(f"expert_{e}", _cut(spec.shape, 0, [slice(e * size, (e + 1) * size)])) for e in range(experts)]
+    )
+
+
+def _named(spec: TensorSpec, row_axis: int, parts: Iterable[tuple[str, tuple[Window, ...]]]) -> list[Part]:
+    return [
+        Part(name, number, (matrix_of(spec.shape, (row_axis,), pieces),)) for number, (name, pieces) in enumerate(parts)
+    ]

@@ -1,0 +1,56 @@
+"""What a run may use: the machine's or container's memory and processors, and what this process holds now."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+SHARE = 0.8  # of the machine's memory, when the user sets no limit
+WORKER_BYTES = 72 * 2**20  # private memory of a worker before its first matrix: the interpreter, numpy, a BLAS arena
+RESULT_BYTES = 96 * 2**20  # private memory that Arrow takes when rows become a table
+
+
+def private_bytes() -> int:
+    """Private (anonymous) memory of this process; an estimate from the resident set where /proc is missing."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def available_bytes() -> int:
+    """Memory of the machine, or of the container when that is less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(total, cgroup_memory() or total)
+
+
+def cgroup_memory() -> int | None:
+    """The memory limit of this container in bytes; None without one."""
+    return _number("memory.max") or _number("memory/memory.limit_in_bytes")
+
+
+def processors() -> int:
+    """Processors that this process may use: its affinity, and the quota of its container."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = (_CGROUP / "cpu.max").read_text().split()[:2]
+        if quota != "max":
+            count = min(count, max(1, math.floor(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass
+    return count
+
+
+def _number(name: str) -> int | None:
+    try:
+        value = int((_CGROUP / name).read_text())
+    except (OSError, ValueError):
+        return None
+    return value if 0 < value < 2**60 else None

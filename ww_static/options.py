@@ -1,0 +1,114 @@
+"""What a user can ask of an analysis, checked once, and the part of it that results depend on."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+
+from ww_static.errors import UsageError
+
+GROUPS = ("default", "esd")
+CONV = ("pooled", "slices", "flatten")
+ESD_NORM = ("none", "1/N")
+ESD = ("none", "f64", "f32")
+DEFAULT_MIN_EVALS = 8
+LONGEST_PATTERN = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Everything that can change a number in a row, and nothing else.
+
+    Attributes:
+        metrics: groups of columns to compute.
+        layers: patterns of tensor names, any of which selects; empty selects all.
+        kinds: kinds to select; empty selects all.
+        min_evals: rows with fewer eigenvalues are skipped (``size_limit``); without it they only get no fit below 8.
+        max_evals: rows with more eigenvalues are skipped (``size_limit``).
+        conv: ``pooled``, ``slices`` or ``flatten``.
+        esd_norm: ``none`` or ``1/N``.
+        esd: ``none``, or the precision that the ESD arrays are kept with.
+        seed: of everything random.
+    """
+
+    metrics: tuple[str, ...] = ("default",)
+    layers: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    min_evals: int | None = None
+    max_evals: int | None = None
+    conv: str = "pooled"
+    esd_norm: str = "none"
+    esd: str = "none"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        chosen = set(self.metrics)
+        if "all" in chosen:
+            chosen = {*(chosen - {"all"}), *GROUPS}
+        for group in sorted(chosen - set(GROUPS)):
+            raise UsageError(f"metric group '{group}' is not known; known are: {', '.join(GROUPS)}, all")
+        object.__setattr__(self, "metrics", tuple(group for group in GROUPS if group in chosen))
+        for name, value, allowed in (("conv", self.conv, CONV), ("esd-norm", self.esd_norm, ESD_NORM), ("esd", self.esd, ESD)):
+            if value not in allowed:
+                raise UsageError(f"--{name} is {' or '.join(allowed)}, not '{value}'")
+        for name, count in (("min-evals", self.min_evals), ("max-evals", self.max_evals)):
+            if count is not None and (type(count) is not int or count < 1):
+                raise UsageError(f"--{name} is a positive number, not {count!r}")
+        if type(self.seed) is not int or self.seed < 0:
+            raise UsageError(f"--seed is a number from 0, not {self.seed!r}")
+        for pattern in self.layers:
+            _compiled(pattern)
+
+    @property
+    def fit_minimum(self) -> int:
+        """Fewest eigenvalues that are fitted."""
+        return self.min_evals or DEFAULT_MIN_EVALS
+
+    @property
+    def wants_esd(self) -> bool:
+        """Whether rows carry arrays."""
+        return self.esd != "none" or "esd" in self.metrics
+
+    def selects(self, name: str, kind: str) -> bool:
+        """Whether a tensor was asked for."""
+        if self.kinds and kind not in self.kinds:
+            return False
+        return not self.layers or any(_compiled(pattern).fullmatch(name[:65536]) for pattern in self.layers)
+
+    def canonical(self) -> str:
+        """The options as canonical JSON: what the Parquet metadata records."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    def params_id(self, definitions_version: str) -> str:
+        """Name of this set of options under one version of the definitions: 16 hexadecimal digits."""
+        return hashlib.sha256(f"{definitions_version}\n{self.canonical()}".encode()).hexdigest()[:16]
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """A shell glob on the whole name, or a regular expression after ``re:`` (searched anywhere in the name)."""
+    if len(pattern) > LONGEST_PATTERN:
+        raise UsageError(f"a --layers pattern has {len(pattern)} characters, limit {LONGEST_PATTERN}")
+    try:
+        if pattern.startswith("re:"):
+            return re.compile(rf"(?s:.*?(?:{pattern[3:]}).*)")
+        return re.compile(fnmatch.translate(pattern))
+    except re.error as error:
+        raise UsageError(f"--layers '{pattern}' is not a regular expression: {error}") from error
+
+
+def parse_bytes(text: str | int) -> int:
+    """A size such as ``600MiB``, ``2 GB`` or ``1048576``, in bytes."""
+    if isinstance(text, int) and not isinstance(text, bool):
+        size: float = text
+    else:
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", str(text), re.IGNORECASE)
+        if match is None:
+            raise UsageError(f"'{text}' is not a size such as 600MiB or 2GB")
+        power = " kmgt".index(match[2].lower() or " ")
+        size = float(match[1]) * (1024 if match[3] or not match[2] else 1000) ** power
+    if size <= 0:
+        raise UsageError(f"a size must be positive, not {text}")
+    return int(size)

@@ -1,0 +1,88 @@
+"""One model, opened once: what there is, and what will be done with each tensor. Reads headers only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from ww_static import facts, layers, seam
+from ww_static.errors import FormatError
+from ww_static.layers import LayerView
+from ww_static.models import Source
+from ww_static.options import Options
+from ww_static.protocol import Finding, Limits, TensorSpec
+from ww_static.seam import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a run is carried out. Nothing here changes a number in a row that is computed.
+
+    Attributes:
+        jobs: worker processes; 1 runs in this process; None chooses by the work and the processors at hand.
+        max_memory: private memory of all processes together, in bytes; None for a share of what the machine has.
+        limits: what a file may ask for.
+        readers: names of the readers that may be used; None for all.
+    """
+
+    jobs: int | None = 1
+    max_memory: int | None = None
+    limits: Limits = field(default_factory=Limits)
+    readers: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One model, opened once: what there is and what will be done with it."""
+
+    source: Source
+    reader: str = ""
+    identities: tuple[Identity, ...] = ()
+    specs: tuple[TensorSpec, ...] = ()
+    views: tuple[LayerView, ...] = ()
+    not_selected: int = 0
+    findings: tuple[Finding, ...] = ()
+    error: FormatError | None = None
+
+
+def plan_model(source: Source, options: Options, settings: Settings) -> Plan:
+    """Opens a model, reads its header and ``config.json``, and decides what is done with each tensor."""
+    try:
+        with seam.open_checkpoint(source.path, settings.limits, settings.readers) as checkpoint:
+            known, notes = facts.beside(checkpoint.path, settings.limits)
+            views = layers.layer_table(checkpoint.tensors, known, options.conv)
+            chosen = tuple(view for view in views if options.selects(view.spec.name, view.kind))
+            beside = tuple(
+                Finding("duplicate_variant", name, "lies beside the model and was not read") for name in source.beside
+            )
+            return Plan(
+                source=source,
+                reader=checkpoint.reader,
+                identities=checkpoint.identities,
+                specs=checkpoint.tensors,
+                views=tuple(_sized(view, options) for view in chosen),
+                not_selected=len({view.spec.name for view in views}) - len({view.spec.name for view in chosen}),
+                findings=(*checkpoint.findings, *notes, *beside),
+            )
+    except FormatError as error:
+        return Plan(source, error=error)
+
+
+def _sized(view: LayerView, options: Options) -> LayerView:
+    """The view, skipped when the user's own limits say so."""
+    count = view.num_evals
+    if count is None:
+        return view
+    too_few = options.min_evals is not None and count < options.min_evals
+    too_many = options.max_evals is not None and count > options.max_evals
+    return replace(view, matrices=(), reason="size_limit") if too_few or too_many else view
+
+
+def file_bytes(plan: Plan) -> int:
+    """Bytes of all files of the model."""
+    return sum(identity.size for identity in plan.identities)
+
+
+def tensor_bytes(plan: Plan) -> int:
+    """Stored bytes of the tensors that were selected."""
+    chosen = {view.spec.name: view.spec for view in plan.views}
+    return sum(spec.extent.nbytes if spec.extent else 0 for spec in chosen.values())

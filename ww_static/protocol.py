@@ -1,0 +1,122 @@
+"""The reader contract on one page: what a reader gives, and the limits it keeps.
+
+A reader is a module (or object) with two functions, `sniff` and `open`, registered under the entry-point group
+``ww_static.readers``. `open` reads the header only. `read` is the only call that touches payload. The seam re-checks
+every promise made here, so a reader that breaks one costs a clear error, never a wrong number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Window = tuple[slice, ...]
+SNIFF_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a file may ask for before anything is allocated for it. Every field has a test.
+
+    Attributes:
+        header_bytes: longest header or shard index.
+        tensors: most tensors in one model.
+        name_bytes: longest tensor name that raises no finding, UTF-8.
+        rank: most dimensions of a tensor (numpy's own limit).
+        config_bytes: longest ``config.json`` that is looked at.
+        parts: most files of one sharded model.
+    """
+
+    header_bytes: int = 100_000_000
+    tensors: int = 1_000_000
+    name_bytes: int = 65_536
+    rank: int = 64
+    config_bytes: int = 4_194_304
+    parts: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Bytes that lie flat in a file, so that they can be mapped: `nbytes` bytes at `offset` of `path`."""
+
+    path: str
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One tensor of a file, as its header describes it.
+
+    Attributes:
+        name: scoped name, verbatim, unique in the checkpoint. It is data: never a path, a format string or markup.
+        dtype: storage dtype name (`ww_static.dtypes.DTYPES`).
+        shape: elements along each axis.
+        file: name of the file or shard that holds it, relative to the folder of the model.
+        axes: what each axis is (``out``, ``in``, ``kernel``, ...), when the file itself says so.
+        layout: framework whose axis order the file follows (``pt``, ``tf``, ``flax``, ``mlx``), when it says so.
+        extent: where the bytes lie, when they lie flat.
+        encoding: ``raw``, or how the stored bytes differ from the values (``compressed``, ``quantized``).
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: str
+    axes: tuple[str, ...] | None = None
+    layout: str | None = None
+    extent: Extent | None = None
+    encoding: str = "raw"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that a file gave away: the category, the place, the fact.
+
+    Attributes:
+        category: one of the categories in docs/formats.md.
+        where: part of the file, for instance ``tensor 'w'`` or ``header``.
+        problem: the fact, lower case, no full stop.
+        tensor: name of the tensor it is about, when it is about one.
+    """
+
+    category: str
+    where: str
+    problem: str
+    tensor: str | None = None
+
+
+class Checkpoint(Protocol):
+    """An open file.
+
+    `read(spec, window)` equals ``read(spec)[window]``, costs memory in proportion to the window, and returns the
+    storage dtype (`ww_static.dtypes.numpy_dtype`); packed types give one uint8 code per element; a quantized weight
+    reads as float32, dequantized by window. `close` gives back descriptors; arrays that were read stay valid.
+    """
+
+    @property
+    def tensors(self) -> Sequence[TensorSpec]: ...
+
+    @property
+    def findings(self) -> Sequence[Finding]: ...
+
+    def read(self, spec: TensorSpec, window: Window = ()) -> NDArray[Any]: ...
+
+    def close(self) -> None: ...
+
+
+class Reader(Protocol):
+    """One format. Whatever it refuses, it refuses as ``FormatError(category, where, problem)``."""
+
+    def sniff(self, path: Path, head: bytes) -> bool:
+        """Whether this looks like the reader's format. `head` is the first 512 bytes; opens nothing, raises nothing."""
+        ...
+
+    def open(self, path: Path, limits: Limits) -> Checkpoint:
+        """Reads the header only; costs memory in proportion to the header."""
+        ...

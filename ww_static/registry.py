@@ -1,0 +1,118 @@
+"""Which reader opens a file: entry points found lazily by name, the content decides.
+
+Our own readers come in through the same entry-point group as anyone else's.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from ww_static import storage
+from ww_static.errors import FormatError, ReaderError, UnknownFormatError, UsageError
+from ww_static.protocol import SNIFF_BYTES, Reader
+
+GROUP = "ww_static.readers"
+
+# What a file is when no reader wants it: first bytes -> the words of the message.
+_KNOWN = (
+    (b"PK\x03\x04", "a zip archive (PyTorch, Keras or npz)"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"GGUF", "a GGUF file"),
+    (b"\x93NUMPY", "a numpy array"),
+    (b"\x80\x02", "a pickle"),
+    (b"\x80\x04", "a pickle"),
+    (b"\x04\x22\x4d\x18", "an lz4 frame, perhaps around a joblib pickle; re-save the arrays as safetensors or npz"),
+    (b"\x1f\x8b", "a gzip stream"),
+)
+_LFS = b"version https://git-lfs.github.com/spec/"
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderEntry:
+    """One installed reader: the format's name, the package that brings it, where its code is."""
+
+    name: str
+    package: str
+    version: str
+    target: str
+
+    def load(self) -> Reader:
+        """The reader itself; its module is imported now.
+
+        Raises:
+            ReaderError: it does not import, or lacks `sniff` or `open`.
+        """
+        try:
+            loaded = importlib.metadata.EntryPoint(self.name, self.target, GROUP).load()
+        except (ImportError, AttributeError) as error:
+            raise ReaderError("reader_crash", f"reader '{self.name}'", f"does not load: {error}") from error
+        if not callable(getattr(loaded, "sniff", None)) or not callable(getattr(loaded, "open", None)):
+            raise ReaderError("reader_crash", f"reader '{self.name}'", "lacks sniff(path, head) or open(path, limits)")
+        return cast(Reader, loaded)
+
+
+def installed(allowed: Sequence[str] | None = None) -> tuple[ReaderEntry, ...]:
+    """The installed readers, by name; only those in `allowed` when it is given, and nothing else is ever imported.
+
+    Raises:
+        UsageError: a name in `allowed` is not installed.
+    """
+    entries = {
+        point.name: ReaderEntry(
+            point.name,
+            point.dist.metadata["Name"] if point.dist else "",
+            point.dist.version if point.dist else "",
+            point.value,
+        )
+        for point in importlib.metadata.entry_points(group=GROUP)
+    }
+    for name in allowed or ():
+        if name not in entries:
+            raise UsageError(f"reader '{name}' is not installed; installed are: {', '.join(sorted(entries)) or 'none'}")
+    return tuple(entries[name] for name in sorted(entries) if allowed is None or name in allowed)
+
+
+def find(path: Path, allowed: Sequence[str] | None = None) -> tuple[ReaderEntry, Reader]:
+    """The reader that recognizes the file at `path`, by its first 512 bytes.
+
+    Raises:
+        UnknownFormatError: ``unsupported``; nobody does.
+        FormatError: ``lfs_pointer``, ``truncated`` (an empty file), ``io_error``, ``not_regular_file``.
+    """
+    head = first_bytes(path)
+    entries = installed(allowed)
+    for entry in entries:
+        reader = entry.load()
+        if reader.sniff(path, head):
+            return entry, reader
+    kind = next((words for magic, words in _KNOWN if head.startswith(magic)), "not a format that is known here")
+    names = ", ".join(entry.name for entry in entries) or "none"
+    raise UnknownFormatError("unsupported", "", f"this is {kind}; readers asked: {names}")
+
+
+def first_bytes(path: Path) -> bytes:
+    """The first 512 bytes of a file, after the stand-ins that are commonly saved in place of a model are refused."""
+    descriptor = storage.open_file(path)
+    try:
+        size = os.fstat(descriptor).st_size
+        head = storage.read_at(descriptor, 0, min(size, SNIFF_BYTES), "")
+    finally:
+        os.close(descriptor)
+    if not head:
+        raise FormatError("truncated", "", "the file is empty")
+    if head.startswith(_LFS):
+        raise FormatError("lfs_pointer", "", _lfs_message(head))
+    if head.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
+        raise UnknownFormatError("unsupported", "", "this is an HTML page saved in place of a model; download the file itself")
+    return head
+
+
+def _lfs_message(head: bytes) -> str:
+    fields = dict(line.split(" ", 1) for line in head.decode("ascii", "replace").splitlines() if " " in line)
+    size, digest = fields.get("size", "unknown"), fields.get("oid", "unknown").removeprefix("sha256:")
+    return f"this is a Git LFS pointer to {size:.20} bytes (sha256 {digest:.64}); fetch the object first"

@@ -1,0 +1,182 @@
+"""Results as something to read: the terminal table, plain text, Markdown, HTML. Every name is escaped here."""
+
+from __future__ import annotations
+
+import html as html_module
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ww_static.errors import escape
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ww_static.results import Result
+
+NAME_WIDTH = 48
+_MARKDOWN_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A column of a table that people read: field, heading, digits after the point for numbers."""
+
+    field: str
+    heading: str
+    digits: int | None = None
+
+
+_LAYERS = (
+    Shown("name", "layer"), Shown("kind", "kind"), Shown("shape", "shape"), Shown("dtype", "dtype"),
+    Shown("alpha", "alpha", 3), Shown("D", "D", 3), Shown("xmin", "xmin", 4), Shown("n_tail", "tail"),
+    Shown("stable_rank", "stable rank", 1), Shown("log_norm", "log norm", 3), Shown("alpha_weighted", "alpha-hat", 3),
+    Shown("reason", "reason"),
+)  # fmt: skip
+_TENSORS = (
+    Shown("name", "tensor"), Shown("kind", "kind"), Shown("kind_source", "evidence"), Shown("orientation", "axes"),
+    Shown("shape", "shape"), Shown("dtype", "dtype"), Shown("N", "N"), Shown("M", "M"), Shown("num_evals", "evals"),
+    Shown("rows", "rows"), Shown("status", "status"), Shown("reason", "reason"),
+)  # fmt: skip
+
+
+def shown_columns(result: Result) -> tuple[Shown, ...]:
+    """The columns of the table that people read."""
+    return _LAYERS if result.table == "layers" else _TENSORS
+
+
+def cell(row: Any, column: Shown, width: int = NAME_WIDTH) -> str:
+    """One cell as escaped text; names are cut in the middle."""
+    value = getattr(row, column.field)
+    if column.field == "name":
+        name = f"{value} [{row.part}]" if getattr(row, "part", None) else (value if value is not None else row.file or "")
+        return shortened(escape(name), width)
+    if column.field == "reason" and row.status == "error":
+        return escape(f"{row.category}: {row.message}")
+    if value is None:
+        return ""
+    if column.field == "shape":
+        return "x".join(map(str, value)) or "scalar"
+    if column.digits is not None and isinstance(value, float):
+        return f"{value:.{column.digits}f}" if abs(value) < 1e6 else f"{value:.3e}"
+    return escape(str(value))
+
+
+def shortened(text: str, width: int) -> str:
+    """`text` cut in the middle to `width` characters."""
+    if len(text) <= width:
+        return text
+    left = (width - 3) // 2
+    return f"{text[:left]}...{text[len(text) - (width - 3 - left) :]}"
+
+
+def visible(result: Result, everything: bool) -> Sequence[Any]:
+    """The rows to show: without `everything`, only the layers that were analysed, failed or could not be read."""
+    if everything or result.table != "layers":
+        return result.rows
+    return [row for row in result.rows if row.status != "skipped" or row.reason == "memory_limit"]
+
+
+def findings_lines(result: Result) -> list[str]:
+    """One line per finding: file, category, place, fact."""
+    return [
+        ": ".join(escape(part) for part in (row.file, row.category, row.where, row.message) if part)
+        for row in result.finding_rows
+    ]
+
+
+def footer(result: Result) -> list[str]:
+    """What was counted: analysed, failed, skipped by reason, and the means."""
+    summary = result.summary
+    if result.table == "tensors":
+        planned = sum(row.status == "planned" for row in result.rows)
+        return [f"{len(result.rows)} tensors, {planned} to analyse{_reasons(summary.get('skipped', {}))}"]
+    parts = [f"{len(result.rows)} rows: {summary['analysed']} analysed, {summary['with_alpha']} with alpha"]
+    for key, word in (("n_failed", "failed"), ("errors", "unreadable"), ("not_selected", "tensors not selected")):
+        if summary.get(key):
+            parts.append(f"{summary[key]} {word}")
+    lines = [", ".join(parts) + _reasons(summary["skipped"])]
+    alpha = summary["metrics"]["alpha"]
+    if alpha["n"]:
+        weighted = summary["metrics"]["alpha_weighted"]["mean"]
+        lines.append(f"alpha: mean {alpha['mean']:.3f}, median {alpha['median']:.3f} over {alpha['n']}; alpha-hat: mean {weighted:.3f}")
+    return lines
+
+
+def _reasons(skipped: dict[str, int]) -> str:
+    if not skipped:
+        return ""
+    listed = ", ".join(f"{reason} {count}" for reason, count in skipped.items())
+    return f", {sum(skipped.values())} skipped ({listed})"
+
+
+def terminal(result: Result, console: Console, everything: bool = False) -> None:
+    """The table on a terminal: findings first, then the rows, then the counts."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for line in findings_lines(result):
+        console.print(Text(line), style="yellow", soft_wrap=True)
+    columns = shown_columns(result)
+    rows = visible(result, everything)
+    if rows:
+        used = [one for one in columns if any(cell(row, one) for row in rows)]
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for one in used:
+            number = one.digits is not None or one.field in ("n_tail", "N", "M", "num_evals", "rows")
+            table.add_column(one.heading, justify="right" if number else "left", no_wrap=one.field != "reason", overflow="fold")
+        width = _name_width(console.width, rows, used)
+        for row in rows:
+            table.add_row(*(Text(cell(row, one, width)) for one in used))
+        console.print(table)
+    for line in footer(result):
+        console.print(Text(line), soft_wrap=True)
+
+
+def _name_width(width: int, rows: Sequence[Any], columns: Sequence[Shown]) -> int:
+    """What the other columns leave for the name."""
+    others = sum(2 + max(len(one.heading), *(len(cell(row, one)) for row in rows)) for one in columns[1:])
+    return max(16, min(NAME_WIDTH, width - others))
+
+
+def plain_text(result: Result) -> str:
+    """The same table as plain text, 100 columns, no color."""
+    import io
+
+    from rich.console import Console
+
+    out = io.StringIO()
+    terminal(result, Console(file=out, width=140, color_system=None, force_terminal=False, legacy_windows=False))
+    return out.getvalue()
+
+
+def markdown(result: Result) -> str:
+    """A Markdown table for step summaries and reviews: findings, the first rows, the counts."""
+    lines = [f"- {_inert(line)}" for line in findings_lines(result)]
+    columns = shown_columns(result)
+    rows = visible(result, False)
+    if rows:
+        lines += ["", "| " + " | ".join(one.heading for one in columns) + " |", "|" + "---|" * len(columns)]
+        lines += ["| " + " | ".join(_inert(cell(row, one)) for one in columns) + " |" for row in rows[:_MARKDOWN_ROWS]]
+    if len(rows) > _MARKDOWN_ROWS:
+        lines += ["", f"{len(rows) - _MARKDOWN_ROWS} further rows are not shown."]
+    return "\n".join([*lines, "", *(_inert(line) for line in footer(result))]).lstrip("\n") + "\n"
+
+
+def _inert(text: str) -> str:
+    """`text` that Markdown and HTML take for text."""
+    for mark in "\\`*_[]<>|#!":
+        text = text.replace(mark, "\\" + mark) if mark != "<" else text.replace("<", "&lt;")
+    return text
+
+
+def html(result: Result) -> str:
+    """An escaped table for notebooks; no script, no style sheet, no request."""
+    columns = shown_columns(result)
+    head = "".join(f"<th>{html_module.escape(one.heading)}</th>" for one in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html_module.escape(cell(row, one))}</td>" for one in columns) + "</tr>"
+        for row in visible(result, False)
+    )
+    notes = "".join(f"<p>{html_module.escape(line)}</p>" for line in (*findings_lines(result), *footer(result)))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"

@@ -1,0 +1,203 @@
+"""The rows of the result: every column's name, type, unit and meaning, once. Arrow types, Parquet metadata, the JSON
+Schema and the column page of the docs are generated from these classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SCHEMA_VERSION = "1"
+DEFINITIONS_VERSION = "1"
+
+
+def column(meaning: str, unit: str = "", definition: str = "", group: str = "identity") -> Any:
+    """A nullable column: one line of meaning, a unit, the id of its formula, and the metric group it belongs to."""
+    return field(default=None, metadata={"doc": meaning, "unit": unit, "definition": definition, "group": group, "since": "0.1"})
+
+
+def _metric(meaning: str, definition: str, unit: str = "1") -> Any:
+    return column(meaning, unit, definition, "default")
+
+
+def _curve(meaning: str, unit: str = "1") -> Any:
+    return column(meaning, unit, "", "esd")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRow:
+    """One row per view of a tensor: a matrix, the pooled taps of a convolution, a part, a skipped tensor, or a file
+    that could not be read (status error)."""
+
+    model_id: str | None = column("name of the model: the file name without shard and format suffixes")
+    file: str | None = column("file or shard that holds the tensor, relative to what was named")
+    name: str | None = column("scoped tensor name, verbatim")
+    part: str | None = column("null for the tensor itself, whole beside its parts, else q, k, v, gate_i, tap_0_1, expert_7 ...")
+    slice_id: int | None = column("order of the parts")
+    kind: str | None = column("what the tensor is: dense, attention, embedding, conv2d, norm, buffer ...")
+    kind_source: str | None = column("evidence for the kind: file, config, name or shape")
+    confidence: str | None = column("how sure the kind is: high, medium or low")
+    orientation: str | None = column("what the axes are (out,in  in,out  OIHW  HWIO ...), or ambiguous")
+    op_path: str | None = column("path of the graph operator that uses the tensor, for formats with a graph")
+    layer_type: str | None = column("weightwatcher's word: dense, conv1d, conv2d, embedding; ours adds conv3d, recurrent, expert, other")
+    shape: tuple[int, ...] | None = column("elements along each axis")
+    numel: int | None = column("elements", "1")
+    dtype: str | None = column("storage dtype, as safetensors spells it")
+    quantized: bool | None = column("the tensor holds codes that need a scale")
+    status: str | None = column("success, failed, skipped or error")
+    reason: str | None = column("why the tensor was not analysed, or why its row has no fit")
+    category: str | None = column("status error: category of the refusal")
+    message: str | None = column("status error: what is wrong with the file; memory_limit: bytes that are needed")
+    N: int | None = column("longer side of one matrix", "1")
+    M: int | None = column("shorter side of one matrix", "1")
+    Q: float | None = column("aspect ratio N/M, at least 1", "1")
+    rf: int | None = column("matrices whose eigenvalues are pooled in the row (kernel taps)", "1")
+    num_evals: int | None = column("eigenvalues of the row, M rf", "1")
+    has_esd: bool | None = column("whether the row has eigenvalues")
+    mean: float | None = column("mean of the finite elements of the stored tensor", "weight")
+    std: float | None = column("standard deviation of the finite elements, ddof 0", "weight")
+    min: float | None = column("smallest finite element", "weight")
+    max: float | None = column("largest finite element", "weight")
+    abs_max: float | None = column("largest absolute value among the finite elements", "weight")
+    zero_fraction: float | None = column("share of elements that are exactly zero", "1")
+    n_nan: int | None = column("elements that are not a number", "1")
+    n_inf: int | None = column("elements that are infinite", "1")
+    excess_kurtosis: float | None = column("m4/m2^2 - 3 of the finite elements, 0 for a Gaussian", "1")
+
+    norm: float | None = _metric("sum of eigenvalues: squared Frobenius norm in ESD units", "norm.v1", "weight^2")
+    spectral_norm: float | None = _metric("largest eigenvalue: squared 2-norm in ESD units", "lambda_max.v1", "weight^2")
+    lambda_max: float | None = _metric("largest eigenvalue", "lambda_max.v1", "weight^2")
+    log_norm: float | None = _metric("log10 of norm", "log_norm.v1")
+    log_spectral_norm: float | None = _metric("log10 of spectral_norm", "log_spectral_norm.v1")
+    frob_norm: float | None = _metric("Frobenius norm of the stored weights, all taps", "frob_norm.v1", "weight")
+    op_norm: float | None = _metric("largest singular value of the stored weights", "op_norm.v1", "weight")
+    nuclear_norm: float | None = _metric("sum of singular values of the stored weights", "nuclear_norm.v1", "weight")
+    sv_max: float | None = _metric("largest singular value, with the scale of the ESD", "sv.v1", "weight")
+    sv_min: float | None = _metric("smallest singular value over the matrices, with the scale of the ESD", "sv.v1", "weight")
+    stable_rank: float | None = _metric("norm / spectral_norm", "stable_rank.v1")
+    matrix_rank: int | None = _metric("singular values above sigma_max N 2^-52, over the pooled list", "matrix_rank.v1")
+    rank_loss: int | None = _metric("M minus the rank, summed over the matrices", "rank_loss.v1")
+    weak_rank_loss: int | None = _metric("eigenvalues below 1e-6", "weak_rank_loss.v1")
+    entropy: float | None = _metric("-sum p ln p / ln rank with p = lambda/sum + 1e-10", "entropy.v1")
+    erank_sigma: float | None = _metric("effective rank exp(-sum p ln p) of p = sigma/sum sigma", "erank.roy2007.v1")
+    erank_lambda: float | None = _metric("effective rank exp(-sum p ln p) of p = lambda/sum lambda", "erank_lambda.v1")
+    k_elbow: int | None = _metric("leading eigenvalues before the elbow of the explained share", "k_elbow.v1")
+    k_gavish_donoho: int | None = _metric("singular values above the Gavish-Donoho threshold", "k_gavish_donoho.v1")
+
+    alpha: float | None = _metric("power-law exponent of the tail of the ESD", "alpha.csn.v1")
+    xmin: float | None = _metric("smallest eigenvalue of the tail", "alpha.csn.v1", "weight^2")
+    xmax: float | None = _metric("largest eigenvalue that was fitted", "xmax.v1", "weight^2")
+    D: float | None = _metric("one-sided Kolmogorov-Smirnov distance of tail and fit", "alpha.csn.v1")
+    sigma: float | None = _metric("(alpha - 1)/sqrt(tail size): understates the spread", "sigma.v1")
+    num_pl_spikes: int | None = _metric("eigenvalues at or above xmin", "n_tail.v1")
+    n_tail: int | None = _metric("eigenvalues at or above xmin", "n_tail.v1")
+    tail_frac: float | None = _metric("n_tail / num_evals", "tail_frac.v1")
+    n_fit: int | None = _metric("eigenvalues above the fit cut of 1e-5", "n_fit.v1")
+    n_below_cut: int | None = _metric("eigenvalues at or below the fit cut", "n_fit.v1")
+    alpha_weighted: float | None = _metric("alpha log10 lambda_max, also called alpha-hat", "alpha_weighted.v1")
+    log_alpha_norm: float | None = _metric("log10 of the sum of lambda^alpha", "log_alpha_norm.v1")
+    warning: str | None = _metric("weightwatcher's label from alpha alone; no verdict", "warning.v1")
+
+    detX_num: int | None = _metric("eigenvalues in the effective correlation space", "detx.setol.v1")
+    num_ERG_spikes: int | None = _metric("the same as detX_num", "detx.setol.v1")
+    detX_val: float | None = _metric("smallest eigenvalue of that space, in ESD units", "detx.setol.v1", "weight^2")
+    detX_val_unrescaled: float | None = _metric("the same rescaled to mean 1 (weightwatcher's name)", "detx.setol.v1")
+    detX_frac: float | None = _metric("detX_num / num_evals", "detx.setol.v1")
+    ERG_gap: int | None = _metric("detX_num - num_pl_spikes", "erg_gap.v1")
+    delta_lambda_min: float | None = _metric("(xmin - detX_val), rescaled to mean 1", "delta_lambda_min.v1")
+
+    esd: tuple[float, ...] | None = _curve("eigenvalues, ascending", "weight^2")
+    explained_k: tuple[float, ...] | None = _curve("cumulative share of the eigenvalues, largest first")
+    survival: tuple[float, ...] | None = _curve("share of eigenvalues at or above each eigenvalue")
+    hist_edges: tuple[float, ...] | None = _curve("edges of 100 equal bins", "weight^2")
+    hist_counts: tuple[float, ...] | None = _curve("eigenvalues per bin")
+    log_hist_edges: tuple[float, ...] | None = _curve("edges of 100 equal bins of log10 lambda, positive eigenvalues", "log10 weight^2")
+    log_hist_counts: tuple[float, ...] | None = _curve("eigenvalues per bin of log10 lambda")
+    kde_x: tuple[float, ...] | None = _curve("points of the kernel density of log10 lambda", "log10 weight^2")
+    kde_density: tuple[float, ...] | None = _curve("Gaussian kernel density of log10 lambda, Scott's bandwidth")
+    sv_hist_edges: tuple[float, ...] | None = _curve("edges of 100 equal bins of the singular values", "weight")
+    sv_density: tuple[float, ...] | None = _curve("density of the singular values, integral 1", "1/weight")
+    ks_xmins: tuple[float, ...] | None = _curve("every candidate for xmin", "weight^2")
+    ks_D: tuple[float, ...] | None = _curve("distance of each candidate, 1 where there is no fit")
+
+    warning_codes: tuple[str, ...] | None = column("what limits the reading of the row: few_evals, near_tie, rank_loss ...")
+    null_reasons: Mapping[str, str] | None = column("column -> reason, for every metric that is null in a row that has an ESD")
+    method: str | None = column("how the eigenvalues were computed: gram or svd")
+    spectral_floor: float | None = column("eigenvalues at or below it are numerical noise", "weight^2")
+    n_below_floor: int | None = column("eigenvalues at or below the floor", "1")
+    n_missing_evals: int | None = column("eigenvalues that were not computed", "1")
+    esd_norm: str | None = column("none: eigenvalues of W^T W; 1/N: divided by N")
+    esd_scale: float | None = column("factor on the eigenvalues of the stored weights (0.5 for pooled 2-D convolutions)", "1")
+    seed: int | None = column("seed of the run")
+    reader: str | None = column("reader that opened the file")
+    content_hash: str | None = column("sha256 of dtype, shape and little-endian row-major stored values")
+    tied_to: str | None = column("first tensor with the same stored values; the row repeats its numbers")
+    params_id: str | None = column("name of the set of options")
+    definitions_version: str | None = column("version of the formulas")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorRow:
+    """One row per tensor, from headers only: what is there and what an analysis would do with it."""
+
+    model_id: str | None = column("name of the model")
+    file: str | None = column("file or shard that holds the tensor")
+    name: str | None = column("scoped tensor name, verbatim")
+    kind: str | None = column("what the tensor is")
+    kind_source: str | None = column("evidence for the kind: file, config, name or shape")
+    confidence: str | None = column("how sure the kind is: high, medium or low")
+    orientation: str | None = column("what the axes are, or ambiguous")
+    layer_type: str | None = column("weightwatcher's word for the kind")
+    shape: tuple[int, ...] | None = column("elements along each axis")
+    numel: int | None = column("elements", "1")
+    nbytes: int | None = column("bytes in the file", "byte")
+    offset: int | None = column("first byte in the file", "byte")
+    dtype: str | None = column("storage dtype")
+    quantized: bool | None = column("the tensor holds codes that need a scale")
+    status: str | None = column("planned, skipped or error")
+    reason: str | None = column("why it would not be analysed")
+    category: str | None = column("status error: category of the refusal")
+    message: str | None = column("status error: what is wrong with the file")
+    parts: tuple[str, ...] | None = column("rows beside the unsplit one: q, k, v, expert_0 ...")
+    rows: int | None = column("rows that an analysis gives", "1")
+    N: int | None = column("longer side of one matrix", "1")
+    M: int | None = column("shorter side of one matrix", "1")
+    Q: float | None = column("aspect ratio N/M", "1")
+    rf: int | None = column("matrices per row", "1")
+    num_evals: int | None = column("eigenvalues of the first row", "1")
+    flops: float | None = column("estimated floating-point operations of all rows", "1")
+    memory_bytes: int | None = column("private memory that the largest matrix needs", "byte")
+    tied_to: str | None = column("first tensor whose bytes these are")
+    reader: str | None = column("reader that opened the file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingRow:
+    """One row per finding: something that a file gave away, or that its values show."""
+
+    model_id: str | None = column("name of the model")
+    file: str | None = column("file as it was named")
+    name: str | None = column("tensor that it is about, when it is about one")
+    category: str | None = column("what kind of finding: docs/formats.md lists them")
+    where: str | None = column("part of the file")
+    message: str | None = column("the fact")
+    inconclusive: bool | None = column("something was left unread, so that the file cannot pass as clean")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRow:
+    """One row per file that was read or refused."""
+
+    model_id: str | None = column("name of the model that the file belongs to")
+    file: str | None = column("file, relative to what was named")
+    nbytes: int | None = column("size", "byte")
+    sha256: str | None = column("sha256 of the whole file; null when nothing was analysed")
+    reader: str | None = column("reader that opened it")
+    tensors: int | None = column("tensors in it", "1")
+    status: str | None = column("ok or error")
+    category: str | None = column("category of the refusal")
+    message: str | None = column("what is wrong with it")
+
+
+TABLES: dict[str, type[Any]] = {"layers": LayerRow, "tensors": TensorRow, "findings": FindingRow, "files": FileRow}

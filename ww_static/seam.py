@@ -1,0 +1,221 @@
+"""The only caller of readers: opens a file through one, and re-checks every promise it makes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ww_static import dtypes, registry, storage
+from ww_static.errors import FormatError, LimitError, ReaderError
+from ww_static.protocol import Checkpoint, Extent, Finding, Limits, TensorSpec, Window
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MOST_ELEMENTS = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells whether a file is still the one that was planned."""
+
+    path: str
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+class OpenCheckpoint:
+    """A checkpoint whose promises are checked: what `ww_static.open` returns. Use it as a context manager.
+
+    Attributes:
+        path: the file as it was named.
+        reader: name of the reader that opened it.
+        tensors: one `TensorSpec` per tensor, in file order.
+        findings: what the file itself gave away.
+        identities: the files that it is made of, as they were when it was opened.
+    """
+
+    def __init__(self, path: Path, reader: str, checkpoint: Checkpoint, limits: Limits) -> None:
+        self.path = path
+        self.reader = reader
+        self._checkpoint = checkpoint
+        with _translated(reader):
+            self.tensors: tuple[TensorSpec, ...] = tuple(checkpoint.tensors)
+            findings = tuple(checkpoint.findings)
+        self._by_name = _checked(self.tensors, limits)
+        self.findings: tuple[Finding, ...] = findings + _long_names(self.tensors, limits)
+        paths = [os.fspath(path), *(spec.extent.path for spec in self.tensors if spec.extent)]
+        self.identities = tuple(identify(part) for part in dict.fromkeys(paths))
+
+    def spec(self, name: str) -> TensorSpec:
+        """The tensor called `name`; KeyError when there is none."""
+        return self._by_name[name]
+
+    def read(self, spec: TensorSpec, window: Window = ()) -> NDArray[Any]:
+        """``whole[window]`` of one tensor, in its storage dtype.
+
+        Args:
+            spec: one of `tensors`.
+            window: a tuple of slices, one per leading axis; missing ones mean the whole axis.
+
+        Returns:
+            Array of `dtypes.numpy_dtype(spec.dtype)` (float32 for a quantized weight), shape as numpy slicing gives
+            it; for safetensors a read-only view of a memory map.
+
+        Raises:
+            FormatError: the values cannot be had: ``truncated``, ``io_error``, or what the reader refuses.
+            ReaderError: ``reader_crash``; the reader broke its contract.
+            IndexError: the window has more slices than the tensor has axes.
+            TypeError: the window is not a tuple of slices.
+        """
+        import numpy as np
+
+        if not isinstance(window, tuple) or not all(isinstance(cut, slice) for cut in window):
+            raise TypeError(f"a window is a tuple of slices, not {window!r}")
+        if len(window) > len(spec.shape):
+            raise IndexError(f"a window of {len(window)} slices for a tensor of {len(spec.shape)} axes")
+        expected = tuple(len(range(*cut.indices(size))) for cut, size in zip(window, spec.shape, strict=False))
+        expected += spec.shape[len(window) :]
+        where = f"tensor '{spec.name}'"
+        with _translated(self.reader, where):
+            array = self._checkpoint.read(spec, window)
+        stored = np.dtype(np.float32) if spec.encoding == "quantized" else dtypes.numpy_dtype(spec.dtype)
+        if not isinstance(array, np.ndarray) or array.shape != expected or array.dtype.newbyteorder("<") != stored:
+            got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise ReaderError("reader_crash", where, f"reader gave {got} where {stored} {expected} was promised")
+        return array
+
+    def check_unchanged(self) -> None:
+        """Raises FormatError ``changed_while_reading`` when a file of the checkpoint is not the one that was opened."""
+        for planned in self.identities:
+            check_same(planned, identify(planned.path))
+
+    def close(self) -> None:
+        """Gives back descriptors; arrays that were read stay valid."""
+        with _translated(self.reader):
+            self._checkpoint.close()
+
+    def __enter__(self) -> OpenCheckpoint:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{self.reader} checkpoint {os.fspath(self.path)!r}, {len(self.tensors)} tensors>"
+
+
+def open_checkpoint(
+    path: str | os.PathLike[str], limits: Limits | None = None, readers: Sequence[str] | None = None
+) -> OpenCheckpoint:
+    """Opens a model file through the reader that recognizes its content; reads the header only.
+
+    Args:
+        path: a file.
+        limits: what the file may ask for; the defaults of `Limits` when None.
+        readers: names of the readers that may be used; all installed ones when None.
+
+    Raises:
+        FormatError: the file cannot be read; its text names the file, the category, the place and the fact.
+    """
+    limits = limits or Limits()
+    shown = os.fspath(path)
+    try:
+        entry, reader = registry.find(Path(path), readers)
+        with _translated(entry.name):
+            checkpoint = reader.open(Path(path), limits)
+        return OpenCheckpoint(Path(path), entry.name, checkpoint, limits)
+    except FormatError as error:
+        raise error.at(shown) from error
+
+
+def identify(path: str) -> Identity:
+    """The identity of the file at `path` as it is now."""
+    try:
+        now = os.stat(path)
+    except OSError as error:
+        raise storage.io_error(error) from error
+    return Identity(path, now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns)
+
+
+def check_same(planned: Identity, now: Identity) -> None:
+    """Raises FormatError ``changed_while_reading`` naming the first difference."""
+    for field, words in (("size", "size"), ("mtime_ns", "modification time"), ("inode", "inode"), ("device", "device")):
+        before, after = getattr(planned, field), getattr(now, field)
+        if before != after:
+            where = os.path.basename(planned.path)
+            raise FormatError("changed_while_reading", where, f"{words} was {before}, is {after}")
+
+
+@contextmanager
+def _translated(reader: str, where: str = "") -> Iterator[None]:
+    """Whatever a reader raises becomes one of ours: the one broad except of the project."""
+    try:
+        yield
+    except FormatError as error:
+        raise (type(error)(error.category, error.where or where, error.problem, error.path)) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        problem = f"reader '{reader}' raised {type(error).__name__}: {error}"
+        raise ReaderError("reader_crash", where, f"{problem:.500}") from error
+
+
+def _checked(tensors: Sequence[TensorSpec], limits: Limits) -> dict[str, TensorSpec]:
+    if len(tensors) > limits.tensors:
+        raise LimitError("limit", "header", f"{len(tensors)} tensors, limit {limits.tensors}")
+    by_name: dict[str, TensorSpec] = {}
+    sizes: dict[str, int] = {}
+    for spec in tensors:
+        where = f"tensor '{spec.name}'"
+        _check_spec(spec, where, limits)
+        if spec.name in by_name:
+            raise FormatError("duplicate_name", where, "the reader gives this name twice")
+        by_name[spec.name] = spec
+        if spec.extent is not None:
+            _check_extent(spec, spec.extent, where, sizes)
+    return by_name
+
+
+def _check_spec(spec: TensorSpec, where: str, limits: Limits) -> None:
+    if not isinstance(spec, TensorSpec) or type(spec.name) is not str:
+        raise ReaderError("reader_crash", where, "the reader gives something else than a TensorSpec")
+    dtypes.storage_dtype(spec.dtype)
+    if len(spec.shape) > limits.rank:
+        raise LimitError("limit", where, f"{len(spec.shape)} dimensions, limit {limits.rank}")
+    elements = 1
+    for size in spec.shape:
+        if type(size) is not int or size < 0:
+            raise FormatError("bad_header", where, f"dimension {size!r} is not a count")
+        elements *= max(size, 1)  # a zero axis must not hide a huge one
+    if elements > _MOST_ELEMENTS or elements * dtypes.DTYPES[spec.dtype].bits > 8 * _MOST_ELEMENTS:
+        raise FormatError("overflow", where, f"shape {list(spec.shape)} of {spec.dtype} exceeds 2^63 bytes")
+
+
+def _check_extent(spec: TensorSpec, extent: Extent, where: str, sizes: dict[str, int]) -> None:
+    if extent.path not in sizes:
+        sizes[extent.path] = identify(extent.path).size
+    elements = 1
+    for size in spec.shape:
+        elements *= size
+    needed = dtypes.nbytes(spec.dtype, elements)
+    if spec.encoding == "raw" and needed != extent.nbytes:
+        raise FormatError("size_mismatch", where, f"{extent.nbytes} bytes for {needed} needed by its shape")
+    if extent.offset < 0 or extent.nbytes < 0 or extent.offset + extent.nbytes > sizes[extent.path]:
+        end = extent.offset + extent.nbytes
+        raise FormatError("truncated", where, f"ends at byte {end}, file has {sizes[extent.path]}")
+
+
+def _long_names(tensors: Sequence[TensorSpec], limits: Limits) -> tuple[Finding, ...]:
+    return tuple(
+        Finding("limit", "header", f"a tensor name has {length} bytes, more than {limits.name_bytes}", spec.name)
+        for spec in tensors
+        if (length := len(spec.name.encode("utf-8", "surrogatepass"))) > limits.name_bytes
+    )

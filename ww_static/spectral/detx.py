@@ -1,0 +1,56 @@
+"""det X = 1: how many of the largest eigenvalues, rescaled to mean 1, multiply to less than one.
+
+Source: SETOL (arXiv 2507.17912), the effective correlation space; index rule of weightwatcher.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ww_static.spectral.missing import Missing
+
+_CONSTANT = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class DetX:
+    """The effective correlation space.
+
+    Attributes:
+        num: eigenvalues in it, the one that pushes the product below 1 included.
+        value: the smallest of them, in ESD units.
+        rescaled: the same after rescaling to mean 1.
+    """
+
+    num: int
+    value: float
+    rescaled: float
+
+
+def detx(eigenvalues: NDArray[np.float64], rescale: bool = True) -> DetX | Missing:
+    """num = first k >= 1 with sum of ln e over the k largest below 0, m when there is none; ln 0 = -inf.
+
+    Args:
+        eigenvalues: float64, shape (m,), ascending, all >= 0.
+        rescale: e = lambda m / sum lambda; e = lambda when false.
+
+    Returns:
+        The space; or Missing: ``too_few_evals`` (m < 2), ``zero_matrix``, ``constant_esd`` (spread at most 1e-9).
+    """
+    m = len(eigenvalues)
+    if m < 2:
+        return Missing("too_few_evals")
+    total = float(eigenvalues.sum())
+    if not total > 0:
+        return Missing("zero_matrix")
+    if eigenvalues[0] > 0 and eigenvalues[-1] / eigenvalues[0] - 1 <= _CONSTANT:
+        return Missing("constant_esd")
+    descending = eigenvalues[::-1]
+    e = descending * (m / total) if rescale else descending
+    with np.errstate(divide="ignore"):
+        below = np.flatnonzero(np.cumsum(np.log(e)) < 0)
+    k = int(below[0]) + 1 if len(below) else m
+    return DetX(k, float(descending[k - 1]), float(e[k - 1]))

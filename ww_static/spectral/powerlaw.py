@@ -1,0 +1,156 @@
+"""The power-law fit of the tail: every eigenvalue is tried as xmin, the smallest Kolmogorov-Smirnov distance wins.
+
+Density p(x) = (alpha - 1)/xmin (x/xmin)^-alpha on [xmin, inf). Source: Clauset, Shalizi, Newman 2009, eq. 3.1 and 3.9;
+the one-sided distance and the candidate set are weightwatcher's conventions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ww_static.spectral.missing import Missing
+
+_CONSTANT = 1e-9  # spread of data that has no tail
+_TIE = 1e-12  # distances closer than this are recomputed by the reference expression
+_NEAR = 1e-9  # distances closer than this may be decided otherwise by another processor
+_BLOCK = 2**17
+
+
+@dataclass(frozen=True, slots=True)
+class TailFit:
+    """A fitted tail.
+
+    Attributes:
+        alpha: exponent, dimensionless, > 1.
+        xmin: smallest value of the tail, in the units of the data.
+        D: Kolmogorov-Smirnov distance of data and fit.
+        n: number of values that were fitted.
+        k: tail size, counted by index: equal values are separate candidates.
+        near_tie: another candidate, away from this one, has a distance within 1e-9.
+    """
+
+    alpha: float
+    xmin: float
+    D: float
+    n: int
+    k: int
+    near_tie: bool
+
+    @property
+    def sigma(self) -> float:
+        """(alpha - 1)/sqrt(k): the standard error of alpha at a known xmin, no bias correction."""
+        return float((self.alpha - 1) / np.sqrt(self.k))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Every admissible or inadmissible xmin: arrays of shape (n - 1,), in the order of x.
+
+    Attributes:
+        xmin: the value.
+        alpha: maximum-likelihood exponent; NaN where inadmissible.
+        D: distance; 1 where inadmissible.
+    """
+
+    xmin: NDArray[np.float64]
+    alpha: NDArray[np.float64]
+    D: NDArray[np.float64]
+
+
+def tail(eigenvalues: NDArray[np.float64], sides: int = 1, minimum_tail: int = 2) -> TailFit | Missing:
+    """The fit F(x, sides, t): the first candidate with the smallest distance.
+
+    Candidate i = 0..n-2 has k = n - i >= t values; S_i = sum_{j>=i} ln(x_j/x_i); a_i = 1 + k/S_i;
+    F_j = 1 - (x_j/x_i)^(1 - a_i); D_i = max_j |F_j - (j - i)/k|, and for sides = 2 also max_j |(j - i + 1)/k - F_j|.
+
+    Args:
+        eigenvalues: positive float64 values, any order; duplicates count.
+        sides: 1 (weightwatcher) or 2 (the standard distance).
+        minimum_tail: fewest values of a tail.
+
+    Returns:
+        The fit; or Missing: ``all_below_cut`` (no value), ``too_few_evals`` (fewer than two),
+        ``constant_esd`` (spread at most 1e-9), ``fit_degenerate`` (no admissible candidate).
+
+    Raises:
+        ValueError: a value is not positive and finite, or sides is neither 1 nor 2.
+    """
+    if sides not in (1, 2):
+        raise ValueError(f"sides is 1 or 2, not {sides}")
+    x = np.sort(np.asarray(eigenvalues, dtype=np.float64).ravel())
+    if len(x) and not (x[0] > 0 and np.isfinite(x[-1])):
+        raise ValueError("a tail is fitted to positive finite values")
+    if len(x) == 0:
+        return Missing("all_below_cut")
+    if len(x) < 2:
+        return Missing("too_few_evals")
+    if x[-1] / x[0] - 1 <= _CONSTANT:
+        return Missing("constant_esd")
+    found = candidates(x, sides, minimum_tail)
+    smallest = float(found.D.min())
+    if not smallest < 1:
+        return Missing("fit_degenerate")
+    ties = np.flatnonzero(smallest + _TIE >= found.D)
+    exact = [_reference_distance(x, int(i), float(found.alpha[i]), sides) for i in ties]
+    winner = int(ties[int(np.argmin(exact))])
+    close = found.xmin[found.D <= smallest + _NEAR]
+    return TailFit(
+        alpha=float(found.alpha[winner]),
+        xmin=float(x[winner]),
+        D=min(exact),
+        n=len(x),
+        k=len(x) - winner,
+        near_tie=bool(np.any(np.abs(close / x[winner] - 1) > _NEAR)),
+    )
+
+
+def candidates(x: NDArray[np.float64], sides: int = 1, minimum_tail: int = 2) -> Candidates:
+    """alpha and D of every candidate xmin: the curve `ks_D` against `ks_xmins`.
+
+    Args:
+        x: float64, shape (n,), n >= 2, ascending, all positive.
+        sides, minimum_tail: as in `tail`.
+    """
+    n = len(x)
+    logs = np.log(x)
+    k = np.arange(n, 1, -1, dtype=np.float64)
+    # S_i = sum_{j>=i} (n - 1 - j)(l_{j+1} - l_j): terms >= 0, so nothing cancels
+    S = np.cumsum((np.diff(logs) * np.arange(n - 1, 0, -1))[::-1])[::-1]
+    with np.errstate(divide="ignore", over="ignore"):
+        alpha = 1 + k / S
+    live = (S > 0) & np.isfinite(alpha) & (alpha > 1) & (k >= minimum_tail)
+    D = np.ones(n - 1)
+    step = max(1, _BLOCK // n)
+    for start in range(0, n - 1, step):
+        rows = start + np.flatnonzero(live[start : start + step])
+        if len(rows):
+            D[rows] = _distances(logs, rows, alpha[rows], sides)
+    return Candidates(x[:-1], np.where(live, alpha, np.nan), np.minimum(D, 1.0))
+
+
+def _distances(
+    logs: NDArray[np.float64], rows: NDArray[np.intp], alpha: NDArray[np.float64], sides: int
+) -> NDArray[np.float64]:
+    n, first = len(logs), int(rows[0])
+    k = (n - rows)[:, None]
+    steps = np.arange(first, n)[None, :] - rows[:, None]  # j - i, negative below the candidate
+    inside = steps >= 0
+    rise = np.where(inside, (1 - alpha)[:, None] * (logs[None, first:] - logs[rows][:, None]), 0.0)
+    gap = 1 - np.exp(rise) - steps / k
+    distance = np.max(np.abs(gap), axis=1, where=inside, initial=0.0)
+    if sides == 2:
+        distance = np.maximum(distance, np.max(np.abs(gap - 1 / k), axis=1, where=inside, initial=0.0))
+    return distance
+
+
+def _reference_distance(x: NDArray[np.float64], i: int, alpha: float, sides: int) -> float:
+    """D_i by the textbook expression, which decides ties."""
+    points, k = x[i:], len(x) - i
+    fitted = 1 - (points / x[i]) ** (1 - alpha)
+    distance = float(np.max(np.abs(fitted - np.arange(k) / k)))
+    if sides == 2:
+        distance = max(distance, float(np.max(np.abs(np.arange(1, k + 1) / k - fitted))))
+    return distance

@@ -1,0 +1,222 @@
+"""Where bytes come from: positional reads of headers, windows of a memory map for values, references kept inside.
+
+The decision that local values are mapped, and headers are read, lives here and nowhere else. A map is made per
+window and dropped with the array; a file cut short by somebody else while it is mapped kills the process that reads
+it, so maps are for workers.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import re
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ww_static import dtypes
+from ww_static.errors import FormatError, UnsafeFileError
+from ww_static.protocol import Window
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+_MOST_LINKS = 8
+_BLOB = re.compile(r"(\.\./)+blobs/[0-9A-Za-z]+")
+
+
+def open_file(path: str | os.PathLike[str]) -> int:
+    """A descriptor of the regular file that the user named; the caller closes it.
+
+    Raises:
+        UnsafeFileError: ``not_regular_file``; a FIFO or device is never waited for.
+        FormatError: ``io_error``.
+    """
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except OSError as error:
+        raise io_error(error) from error
+    except ValueError as error:  # a NUL in the name
+        raise FormatError("io_error", "", "the path holds a NUL character") from error
+    return _regular(descriptor, "")
+
+
+def open_inside(root: str | os.PathLike[str], reference: str, where: str) -> int:
+    """A descriptor of the regular file that `reference`, a name found inside a model file, means below `root`.
+
+    Every component is opened without following links. A link that stays below `root` is followed; the only way out
+    is the Hugging Face cache, ``models--X/snapshots/REV/f -> ../../blobs/HASH`` of the same repository.
+
+    Raises:
+        FormatError: ``bad_header`` (empty), ``missing_part``, ``io_error``.
+        UnsafeFileError: ``path_escape``, ``not_regular_file``.
+    """
+    for _ in range(_MOST_LINKS):
+        parts = _components(reference, where)
+        try:
+            descriptor = _open_components(os.fspath(root), parts)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                raise FormatError("missing_part", where, f"'{reference}' is missing") from error
+            if error.errno not in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR):
+                raise io_error(error, where) from error
+        else:
+            return _regular(descriptor, where)
+        target = _link_target(Path(root), parts, reference, where)
+        if _is_cache_blob(Path(root), parts, target):
+            return open_file(Path(root, *parts))
+        reference = "/".join((*parts[:-1], target))
+    raise UnsafeFileError("path_escape", where, f"'{reference}' is a chain of more than {_MOST_LINKS} links")
+
+
+def _components(reference: str, where: str) -> tuple[str, ...]:
+    if not reference:
+        raise FormatError("bad_header", where, "the reference to another file is empty")
+    parts = tuple(part for part in reference.split("/") if part not in ("", "."))
+    outside = (
+        not parts
+        or reference.startswith("/")
+        or ".." in parts
+        or any(mark in reference for mark in ("\0", "\\", "://"))
+        or reference[1:2] == ":"
+    )
+    if outside:
+        raise UnsafeFileError("path_escape", where, f"'{reference}' leaves the model directory")
+    return parts
+
+
+def _open_components(root: str, parts: Sequence[str]) -> int:
+    folder = os.open(root, _FLAGS | os.O_DIRECTORY)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, _FLAGS | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        return os.open(parts[-1], _FLAGS | os.O_NOFOLLOW, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _link_target(root: Path, parts: Sequence[str], reference: str, where: str) -> str:
+    """Where the last component points, when it and nothing above it is a link."""
+    try:
+        return os.readlink(root.joinpath(*parts))
+    except OSError as error:
+        raise UnsafeFileError("path_escape", where, f"'{reference}' passes through a link") from error
+
+
+def _is_cache_blob(root: Path, parts: Sequence[str], target: str) -> bool:
+    """Whether this is ``snapshots/REV/... -> ../../blobs/HASH`` of one repository of the Hugging Face cache."""
+    if not _BLOB.fullmatch(target):
+        return False
+    folder = Path(os.path.abspath(root)).joinpath(*parts[:-1])
+    repository = folder
+    for _ in range(target.count("../")):
+        repository = repository.parent
+    below = folder.relative_to(repository).parts
+    blob = repository / "blobs" / target.rsplit("/", 1)[1]
+    return len(below) >= 2 and below[0] == "snapshots" and repository.name.startswith("models--") and not blob.is_symlink()
+
+
+def _regular(descriptor: int, where: str) -> int:
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    kinds = {stat.S_IFDIR: "directory", stat.S_IFIFO: "FIFO", stat.S_IFCHR: "character device", stat.S_IFBLK: "block device"}
+    raise UnsafeFileError("not_regular_file", where, f"is a {kinds.get(stat.S_IFMT(mode), 'special file')}")
+
+
+def io_error(error: OSError, where: str = "") -> FormatError:
+    """`error` of the operating system as one of ours."""
+    return FormatError("io_error", where, (error.strerror or str(error)).lower())
+
+
+def read_at(descriptor: int, offset: int, length: int, where: str) -> bytes:
+    """Exactly `length` bytes at `offset`, by positional reads.
+
+    Raises:
+        FormatError: ``truncated``, ``io_error``.
+    """
+    pieces: list[bytes] = []
+    got = 0
+    while got < length:
+        try:
+            piece = os.pread(descriptor, length - got, offset + got)
+        except OSError as error:
+            raise io_error(error, where) from error
+        if not piece:
+            raise FormatError("truncated", where, f"{got} bytes of {length} at byte {offset}")
+        pieces.append(piece)
+        got += len(piece)
+    return b"".join(pieces)
+
+
+def window_of(descriptor: int, offset: int, dtype: str, shape: tuple[int, ...], window: Window) -> NDArray[Any]:
+    """``whole[window]`` of the row-major tensor at `offset`, mapped: nothing is copied, nothing else is touched.
+
+    Args:
+        descriptor: a regular file; may be closed afterwards.
+        offset: first byte of the tensor.
+        dtype: storage dtype name. Packed types are unpacked, so they do cost a copy of the window.
+        shape: of the whole tensor.
+        window: one slice per leading axis; missing ones mean the whole axis.
+
+    Returns:
+        Read-only array that keeps its map alive.
+
+    Raises:
+        FormatError: ``truncated`` when the file ends before the window does.
+    """
+    import numpy as np
+
+    ranges = [range(*cut.indices(size)) for cut, size in zip(window, shape, strict=False)]
+    ranges += [range(size) for size in shape[len(ranges) :]]
+    result_shape = tuple(len(steps) for steps in ranges)
+    stored = dtypes.numpy_dtype(dtype)
+    if 0 in result_shape:
+        return np.empty(result_shape, stored)
+    strides = [1] * len(shape)
+    for axis in range(len(shape) - 2, -1, -1):
+        strides[axis] = strides[axis + 1] * shape[axis + 1]
+    start = sum(steps[0] * stride for steps, stride in zip(ranges, strides, strict=True))
+    first = sum(min(steps[0], steps[-1]) * stride for steps, stride in zip(ranges, strides, strict=True))
+    last = sum(max(steps[0], steps[-1]) * stride for steps, stride in zip(ranges, strides, strict=True))
+    buffer, zero = _cover(descriptor, offset, dtype, first, last + 1)
+    return np.ndarray(
+        result_shape,
+        stored,
+        buffer=buffer,
+        offset=zero + start * stored.itemsize,
+        strides=tuple(steps.step * stride * stored.itemsize for steps, stride in zip(ranges, strides, strict=True)),
+    )
+
+
+def _cover(descriptor: int, offset: int, dtype: str, first: int, stop: int) -> tuple[Any, int]:
+    """A read-only buffer over elements [first, stop), and the position in it where element 0 would be."""
+    import numpy as np
+
+    bits = dtypes.storage_dtype(dtype).bits
+    group = 1 if bits % 8 == 0 else 4  # four elements of a packed type always fill whole bytes
+    begin, end = first // group * group * bits // 8, -(-stop // group) * group * bits // 8
+    if group > 1:
+        end = min(end, -(-stop * bits // 8))
+    length = end - begin
+    size = os.fstat(descriptor).st_size
+    if offset + end > size:
+        raise FormatError("truncated", "", f"values end at byte {offset + end}, file has {size}")
+    aligned = (offset + begin) // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+    try:
+        mapped = mmap.mmap(descriptor, offset + begin - aligned + length, access=mmap.ACCESS_READ, offset=aligned)
+    except OSError as error:
+        raise io_error(error) from error
+    if group == 1:
+        return mapped, offset - aligned
+    raw = np.frombuffer(mapped, np.uint8, length, offset + begin - aligned)
+    if bits == 6 and length % 3:
+        raw = np.concatenate([raw, np.zeros(-length % 3, np.uint8)])
+    return dtypes.unpack(raw, dtype), -(first // group * group)

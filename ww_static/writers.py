@@ -1,0 +1,196 @@
+"""Results as files: one function per format, every file complete or absent."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from typing import IO, TYPE_CHECKING, Any
+
+from ww_static import render, rows
+from ww_static.errors import UsageError
+from ww_static.results import NAME, Result, utf8
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ROW_GROUP = 65_536
+SUFFIXES = {
+    ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl",
+    ".csv": "csv", ".md": "markdown", ".markdown": "markdown", ".txt": "table",
+}  # fmt: skip
+BINARY = frozenset(("parquet", "arrow"))
+
+
+def format_of(path: str) -> str:
+    """The format that a path's suffix means; ``folder`` for a path that ends in a slash or is a folder.
+
+    Raises:
+        UsageError: the suffix means nothing.
+    """
+    if path.endswith(("/", os.sep)) or os.path.isdir(path):
+        return "folder"
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(f"output '{path}' ends in none of: {', '.join(SUFFIXES)}, or / for a folder")
+    return SUFFIXES[suffix]
+
+
+def write(result: Result, path: str) -> None:
+    """Writes a result to `path`, by suffix; see `Result.write`."""
+    kind = format_of(path)
+    if kind == "folder":
+        os.makedirs(path, exist_ok=True)
+        for name, table in ((result.table, result.layers), ("findings", result.findings), ("files", result.files)):
+            with _replacing(os.path.join(path, f"{name}.parquet")) as stream:
+                _parquet(table, stream)
+        return
+    with _replacing(path) as stream:
+        if kind == "parquet":
+            _parquet(result.layers, stream)
+        elif kind == "arrow":
+            _arrow(result.layers, stream)
+        else:
+            stream.write(text(result, kind).encode("utf-8"))
+
+
+def text(result: Result, kind: str) -> str:
+    """A result as text: ``json``, ``jsonl``, ``csv``, ``markdown`` or ``table``."""
+    makers: dict[str, Callable[[Result], str]] = {
+        "json": document, "jsonl": lines, "csv": flat, "markdown": render.markdown, "table": render.plain_text,
+    }  # fmt: skip
+    return makers[kind](result)
+
+
+def binary(result: Result, kind: str) -> bytes:
+    """A result as ``parquet`` or ``arrow`` bytes."""
+    stream = io.BytesIO()
+    (_parquet if kind == "parquet" else _arrow)(result.layers, stream)
+    return stream.getvalue()
+
+
+@contextmanager
+def _replacing(path: str) -> Iterator[IO[bytes]]:
+    """A stream whose content appears under `path` when it is complete: temporary file, sync, rename."""
+    folder = os.path.dirname(os.path.abspath(path))
+    descriptor, temporary = tempfile.mkstemp(prefix=".ww-static-", suffix=".tmp", dir=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _parquet(table: pa.Table, stream: IO[bytes]) -> None:
+    """Fixed options, so that equal rows give equal bytes. BYTE_STREAM_SPLIT takes a quarter off the ESD."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    doubles = [field.name for field in table.schema if pa.types.is_list(field.type) and pa.types.is_float64(field.type.value_type)]
+    paths = [f"{name}.list.element" for name in doubles]
+    words = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    pq.write_table(
+        table,
+        stream,
+        compression="zstd",
+        row_group_size=_ROW_GROUP,
+        use_dictionary=words,
+        column_encoding={path: "BYTE_STREAM_SPLIT" for path in paths} or None,
+        version="2.6",
+        store_schema=True,
+    )
+
+
+def _arrow(table: pa.Table, stream: IO[bytes]) -> None:
+    import pyarrow as pa
+
+    with pa.ipc.new_file(stream, table.schema) as writer:
+        writer.write_table(table)
+
+
+def record(row: Any) -> dict[str, Any]:
+    """A row as a JSON object; nothing in it is NaN or infinite."""
+    return {field.name: _json(getattr(row, field.name)) for field in fields(row)}
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return utf8(value)
+    if isinstance(value, tuple):
+        return [_json(item) for item in value]
+    return dict(value) if isinstance(value, dict) else value
+
+
+def document(result: Result) -> str:
+    """The whole result as one JSON document, keys sorted; its schema is `ww_static.schema.document_schema`."""
+    from ww_static import __version__
+
+    whole = {
+        "schema_version": rows.SCHEMA_VERSION,
+        "tool": {"name": NAME, "version": __version__},
+        "parameters": result.parameters,
+        "summary": result.summary,
+        "exit": result.exit_code,
+        result.table: [record(row) for row in result.rows],
+        "findings": [record(row) for row in result.finding_rows],
+        "files": [record(row) for row in result.file_rows],
+    }
+    return json.dumps(whole, sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+
+def line(kind: str, row: Any) -> str:
+    """A row as one line of JSON, with what it is in the field ``record``."""
+    return json.dumps({"record": kind, **record(row)}, sort_keys=True, allow_nan=False) + "\n"
+
+
+def lines(result: Result) -> str:
+    """Every row of every table as a line of JSON, then the summary."""
+    kinds = (result.table.removesuffix("s"), result.rows), ("finding", result.finding_rows), ("file", result.file_rows)
+    body = [line(kind, row) for kind, table in kinds for row in table]
+    return "".join(body) + summary_line(result)
+
+
+def summary_line(result: Result) -> str:
+    """The last line of the JSON lines: the summary and the exit code."""
+    last = {"record": "summary", "summary": result.summary, "parameters": result.parameters, "exit": result.exit_code}
+    return json.dumps(last, sort_keys=True, allow_nan=False) + "\n"
+
+
+def flat(result: Result) -> str:
+    """The main table as CSV (RFC 4180): missing is empty, lists and maps are JSON, formula cells start with a quote."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    names = [field.name for field in fields(rows.TABLES[result.table])]
+    writer.writerow(names)
+    for row in result.rows:
+        writer.writerow([_csv(getattr(row, name)) for name in names])
+    return out.getvalue()
+
+
+def _csv(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (tuple, dict)):
+        return json.dumps(_json(value), sort_keys=True)
+    if isinstance(value, str):
+        shown = utf8(value)
+        return "'" + shown if shown[:1] in ("=", "+", "-", "@", "\t", "\r") else shown
+    return repr(value)
