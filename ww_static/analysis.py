@@ -48,7 +48,7 @@ def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
     total = Moments()
     for window in reading.windows(spec.shape):
         block = np.ascontiguousarray(checkpoint.read(spec, window)).reshape(-1)
-        digest.update(block.view(np.uint8))
+        digest.update(block.view(np.uint8).data)
         if numbers:
             total = merged(total, moments(dtypes.widen(block, reading.value_dtype(spec))))
     return Survey(digest.hexdigest(), total if numbers else None)
@@ -104,11 +104,11 @@ def analyze_view(
     return _success(checkpoint.reader, view, tensor, options, row)
 
 
-def skipped(reader: str, view: LayerView, tensor: Survey, options: Options, reason: str, message: str | None = None) -> LayerRow:
+def skipped(
+    reader: str, view: LayerView, tensor: Survey, options: Options, reason: str, message: str | None = None
+) -> LayerRow:
     """The row of a view that has no spectrum, with the reason."""
-    return LayerRow(
-        **_identity(reader, view, tensor, options), status="skipped", reason=reason, message=message, has_esd=False
-    )
+    return LayerRow(**_identity(reader, view, tensor, options), status="skipped", reason=reason, message=message, has_esd=False)
 
 
 def failed(reader: str, view: LayerView, tensor: Survey, options: Options, reason: str, message: str | None = None) -> LayerRow:
@@ -174,7 +174,8 @@ def _rounded(value: Any) -> Any:
 
 def _shape(view: LayerView) -> dict[str, Any]:
     n, m = view.n, view.m
-    assert n is not None and m is not None  # a view that was measured has matrices
+    assert n is not None  # a view that was measured has matrices
+    assert m is not None
     return {"N": n, "M": m, "Q": n / m, "rf": len(view.matrices), "num_evals": view.num_evals}
 
 
@@ -205,4 +206,3 @@ def _statistics(found: Moments | None) -> dict[str, Any]:
         "zero_fraction": found.zeros / found.count, "excess_kurtosis": kurtosis,
     }  # fmt: skip
     return counts | {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
-

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -32,11 +32,13 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-readers_app = typer.Typer(help="Installed readers, and which one recognizes a file.", no_args_is_help=True, rich_markup_mode=None)
+readers_app = typer.Typer(
+    help="Installed readers, and which one recognizes a file.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(readers_app, name="readers")
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     """What stdout gets."""
 
     TABLE = "table"
@@ -48,7 +50,7 @@ class Format(str, Enum):
     ARROW = "arrow"
 
 
-class Progress(str, Enum):
+class Progress(StrEnum):
     """When progress is shown on stderr."""
 
     AUTO = "auto"
@@ -56,7 +58,7 @@ class Progress(str, Enum):
     OFF = "off"
 
 
-class Color(str, Enum):
+class Color(StrEnum):
     """When stdout gets colors."""
 
     AUTO = "auto"
@@ -64,7 +66,7 @@ class Color(str, Enum):
     NEVER = "never"
 
 
-class SchemaFormat(str, Enum):
+class SchemaFormat(StrEnum):
     """How a schema is printed."""
 
     TEXT = "text"
@@ -73,15 +75,41 @@ class SchemaFormat(str, Enum):
     MARKDOWN = "markdown"
 
 
-PathsArgument = Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, globs, or - for a list of paths on stdin.")]
+PathsArgument = Annotated[
+    list[str], typer.Argument(metavar="PATH...", help="Files, folders, globs, or - for a list of paths on stdin.")
+]
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="What stdout gets.")]
-OutputOption = Annotated[list[str] | None, typer.Option("--output", "-o", metavar="FILE", help="Write to FILE, by suffix, or to all tables in DIR/; repeatable; silences stdout.")]
-LayersOption = Annotated[list[str] | None, typer.Option("--layers", metavar="PATTERN", help="Shell glob on the tensor name, or a regular expression after re:; repeatable.")]
-KindsOption = Annotated[str | None, typer.Option("--kinds", metavar="KIND,...", help="Only these kinds, for instance attention,embedding.")]
-MinEvalsOption = Annotated[int | None, typer.Option("--min-evals", metavar="N", help="Skip rows with fewer eigenvalues (default: no fit below 8).")]
+OutputOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write to FILE, by suffix, or to all tables in DIR/; repeatable; silences stdout.",
+    ),
+]
+LayersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layers", metavar="PATTERN", help="Shell glob on the tensor name, or a regular expression after re:; repeatable."
+    ),
+]
+KindsOption = Annotated[
+    str | None, typer.Option("--kinds", metavar="KIND,...", help="Only these kinds, for instance attention,embedding.")
+]
+MinEvalsOption = Annotated[
+    int | None, typer.Option("--min-evals", metavar="N", help="Skip rows with fewer eigenvalues (default: no fit below 8).")
+]
 MaxEvalsOption = Annotated[int | None, typer.Option("--max-evals", metavar="N", help="Skip rows with more eigenvalues.")]
-ConvOption = Annotated[str, typer.Option("--conv", metavar="pooled|slices|flatten", help="Kernel taps pooled in one row, one row per tap, or one flat matrix.")]
-ReadersOption = Annotated[str | None, typer.Option("--readers", metavar="NAME,...", help="Use only these readers; nothing else is loaded.")]
+ConvOption = Annotated[
+    str,
+    typer.Option(
+        "--conv", metavar="pooled|slices|flatten", help="Kernel taps pooled in one row, one row per tap, or one flat matrix."
+    ),
+]
+ReadersOption = Annotated[
+    str | None, typer.Option("--readers", metavar="NAME,...", help="Use only these readers; nothing else is loaded.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Every row in the table, skipped tensors too.")]
 ColorOption = Annotated[Color, typer.Option("--color", help="When stdout gets colors.")]
@@ -102,24 +130,34 @@ def analyze(
     paths: PathsArgument,
     output_format: FormatOption = Format.TABLE,
     output: OutputOption = None,
-    metrics: Annotated[str, typer.Option("--metrics", metavar="GROUP,...", help="Column groups: default, esd, all.")] = "default",
+    metrics: Annotated[
+        str, typer.Option("--metrics", metavar="GROUP,...", help="Column groups: default, esd, all.")
+    ] = "default",
     layers: LayersOption = None,
     kinds: KindsOption = None,
     min_evals: MinEvalsOption = None,
     max_evals: MaxEvalsOption = None,
     conv: ConvOption = "pooled",
-    esd_norm: Annotated[str, typer.Option("--esd-norm", metavar="none|1/N", help="Eigenvalues of W^T W, or divided by N.")] = "none",
-    esd: Annotated[str, typer.Option("--esd", metavar="none|f64|f32", help="Keep eigenvalues and their curves in the rows.")] = "none",
+    esd_norm: Annotated[
+        str, typer.Option("--esd-norm", metavar="none|1/N", help="Eigenvalues of W^T W, or divided by N.")
+    ] = "none",
+    esd: Annotated[
+        str, typer.Option("--esd", metavar="none|f64|f32", help="Keep eigenvalues and their curves in the rows.")
+    ] = "none",
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
-    jobs: Annotated[str, typer.Option("--jobs", "-j", metavar="N|auto", help="Worker processes, one BLAS thread each.")] = "auto",
-    max_memory: Annotated[str | None, typer.Option("--max-memory", metavar="SIZE", help="Private memory of all processes together, e.g. 600MiB.")] = None,
+    jobs: Annotated[
+        str, typer.Option("--jobs", "-j", metavar="N|auto", help="Worker processes, one BLAS thread each.")
+    ] = "auto",
+    max_memory: Annotated[
+        str | None, typer.Option("--max-memory", metavar="SIZE", help="Private memory of all processes together, e.g. 600MiB.")
+    ] = None,
     readers: ReadersOption = None,
     progress: Annotated[Progress, typer.Option("--progress", help="When progress is shown on stderr.")] = Progress.AUTO,
     color: ColorOption = Color.AUTO,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Analyze the weights of models: one row per layer.
+    r"""Analyze the weights of models: one row per layer.
 
     \b
     ww-static analyze model.safetensors
@@ -179,7 +217,7 @@ def describe(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """List the tensors of models from their headers: kinds, shapes, what would be analysed, why not, at which cost.
+    r"""List the tensors of models from their headers: kinds, shapes, what would be analysed, why not, at which cost.
 
     \b
     ww-static describe model.safetensors
@@ -206,7 +244,9 @@ def readers_list() -> None:
 
 
 @readers_app.command("check")
-def readers_check(path: Annotated[str, typer.Argument(metavar="PATH", help="A model file.")], readers: ReadersOption = None) -> None:
+def readers_check(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A model file.")], readers: ReadersOption = None
+) -> None:
     """Which reader recognizes a file, and whether its header can be read."""
     from ww_static import seam
 
@@ -343,7 +383,12 @@ def _check_outputs(output: Sequence[str] | None, output_format: Format) -> None:
 
 
 def _deliver(
-    result: Result, sources: Sequence[Any], output: Sequence[str] | None, output_format: Format | None, color: Color, verbose: bool
+    result: Result,
+    sources: Sequence[Any],
+    output: Sequence[str] | None,
+    output_format: Format | None,
+    color: Color,
+    verbose: bool,
 ) -> None:
     """Writes and prints a result, says on stderr what is wrong, and exits with its code."""
     from ww_static import writers
@@ -381,7 +426,7 @@ def _print_table(result: Result, color: Color, verbose: bool) -> None:
 
     from ww_static import render
 
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else render.PLAIN_WIDTH
     forced = {Color.ALWAYS: True, Color.NEVER: False, Color.AUTO: None}[color]
     console = Console(force_terminal=forced, no_color=True if color is Color.NEVER else None, width=width, highlight=False)
     render.terminal(result, console, verbose)

@@ -7,7 +7,7 @@ memory, `unpack` turns packed bytes into one code per element, `widen` turns eit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from ww_static.errors import FormatError
@@ -37,6 +37,12 @@ class StorageDtype:
     family: Family
     numpy: str
     minifloat: tuple[int, int, int, str] | None = None
+
+    @property
+    def epsilon(self) -> float:
+        """Spacing of the values just above 1: 2^-mantissa bits; 1 for what is no floating type."""
+        wide = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
+        return 2.0 ** -(self.minifloat[1] if self.minifloat else wide.get(self.name, 0))
 
     @property
     def packed(self) -> bool:
@@ -94,7 +100,8 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
         return np.dtype(spelling)
     import ml_dtypes
 
-    return np.dtype(getattr(ml_dtypes, spelling))
+    stored: np.dtype[Any] = np.dtype(getattr(ml_dtypes, spelling))
+    return stored
 
 
 def nbytes(name: str, elements: int) -> int | None:
@@ -159,7 +166,7 @@ def widen(array: NDArray[Any], dtype: str) -> NDArray[np.float64]:
     return array.view(numpy_dtype(dtype)).astype(np.float64, order="C")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _table(name: str) -> NDArray[np.float64]:
     """Value of every code of a small type: sign | exponent | mantissa, subnormals at exponent 0.
 
@@ -173,14 +180,14 @@ def _table(name: str) -> NDArray[np.float64]:
     exponent_bits, mantissa_bits, bias, specials = storage.minifloat
     codes = np.arange(1 << storage.bits)
     if specials == "e8m0":  # no sign, no mantissa: 2^(code - 127), and the last code is NaN
-        values = np.ldexp(1.0, codes - bias)
+        values: NDArray[np.float64] = np.ldexp(1.0, codes - bias)
         values[-1] = np.nan
         return values
     sign = np.where(codes >> (exponent_bits + mantissa_bits), -1.0, 1.0)
     exponent = (codes >> mantissa_bits) & ((1 << exponent_bits) - 1)
     mantissa = codes & ((1 << mantissa_bits) - 1)
     fraction = np.where(exponent == 0, mantissa, mantissa + (1 << mantissa_bits))
-    values = sign * np.ldexp(fraction.astype(np.float64), np.maximum(exponent, 1) - bias - mantissa_bits)
+    values = np.asarray(sign * np.ldexp(fraction.astype(np.float64), np.maximum(exponent, 1) - bias - mantissa_bits))
     top = exponent == (1 << exponent_bits) - 1
     if specials == "nan":
         values[top & (mantissa == (1 << mantissa_bits) - 1)] = np.nan

@@ -84,16 +84,16 @@ def run(
     """
     plans = [plan_model(source, options, settings) for source in sources]
     work = _Work(plans, options, settings, progress, on_row)
-    own = None if executor else _executor(work, settings)
+    chosen = executor or _executor(work, settings)
     try:
-        work.perform(executor or own, settings.jobs or memory.processors())
+        work.perform(chosen, settings.jobs or memory.processors())
     except KeyboardInterrupt:
         work.interrupted = True
         if not keep_partial:
             raise
     finally:
-        if own is not None:
-            own.shutdown(wait=True, cancel_futures=work.interrupted)
+        if executor is None:
+            chosen.shutdown(wait=True, cancel_futures=work.interrupted)
         tasks.open_planned.cache_clear()
     return work.result()
 

@@ -63,9 +63,7 @@ class WorkerExecutor(Executor):
         from pebble import ProcessPool
 
         method = "forkserver" if sys.platform.startswith("linux") else "spawn"
-        self._pool: Any = ProcessPool(
-            max_workers=jobs, initializer=_start_worker, context=multiprocessing.get_context(method)
-        )
+        self._pool: Any = ProcessPool(max_workers=jobs, initializer=_start_worker, context=multiprocessing.get_context(method))
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedules a task; a dead worker makes its future raise `WorkerDied`."""

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from ww_static import storage
 from ww_static.errors import FormatError
@@ -91,7 +92,8 @@ def _merged(facts: Facts, part: dict[str, object], findings: list[Finding]) -> F
             if value is None:
                 continue
             if _fits(str(field.type), value):
-                facts = replace(facts, **{field.name: value})
+                changed: dict[str, Any] = {field.name: value}
+                facts = replace(facts, **changed)
             else:
                 findings.append(Finding("bad_config", "config.json", f"'{key}' is {value!r:.60}"))
             break

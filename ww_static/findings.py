@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from ww_static.dtypes import storage_dtype
 from ww_static.plan import Plan
 from ww_static.rows import FileRow, FindingRow, LayerRow
 
@@ -80,9 +81,16 @@ def _category(row: LayerRow) -> str | None:
         return _FOUND.get(row.reason or "", row.reason)
     if row.reason in _FOUND:
         return _FOUND[row.reason]
-    if "constant_tensor" in (row.warning_codes or ()) or (row.has_esd and row.matrix_rank is not None and row.matrix_rank <= 1):
+    if "constant_tensor" in (row.warning_codes or ()) or _rank_one(row):
         return "degenerate"
     return None
+
+
+def _rank_one(row: LayerRow) -> bool:
+    """One singular value holds everything but what rounding to the storage dtype leaves."""
+    if row.stable_rank is None or row.dtype is None or (row.num_evals or 0) < 2:
+        return False
+    return row.stable_rank - 1 <= max(storage_dtype(row.dtype).epsilon ** 2, 1e-14)
 
 
 def _words(row: LayerRow) -> str:
@@ -99,7 +107,7 @@ def _words(row: LayerRow) -> str:
     if "constant_tensor" in (row.warning_codes or ()):
         return "all elements are equal"
     if row.has_esd:
-        return f"rank {row.matrix_rank} of {row.M}"
+        return f"rank 1 of {row.M} at the precision of {row.dtype}"
     return f"{row.dtype} of shape {list(row.shape or ())}: {row.reason}"
 
 
@@ -118,7 +126,9 @@ def file_rows(plan: Plan, hashes: Mapping[str, str | BaseException]) -> list[Fil
     source = plan.source
     if plan.error is not None:
         row = error_row(plan)
-        return [FileRow(model_id=source.model_id, file=source.shown, status="error", category=row.category, message=row.message)]
+        return [
+            FileRow(model_id=source.model_id, file=source.shown, status="error", category=row.category, message=row.message)
+        ]
     folder = os.path.dirname(source.shown)
     rows = []
     for identity in plan.identities:

@@ -132,9 +132,7 @@ def conv_parts(spec: TensorSpec, layout: Layout, mode: str) -> list[Part]:
     if mode == "pooled":
         return [Part(None, None, tuple(matrix for _, matrix in taps), 0.5 if four else 1.0)]
     scale = len(taps) / 2 if four else 1.0
-    return [
-        Part("tap_" + "_".join(map(str, index)), number, (matrix,), scale) for number, (index, matrix) in enumerate(taps)
-    ]
+    return [Part("tap_" + "_".join(map(str, index)), number, (matrix,), scale) for number, (index, matrix) in enumerate(taps)]
 
 
 def dense_part(spec: TensorSpec) -> Part:
@@ -259,15 +257,16 @@ def _interleaved(spec: TensorSpec, groups: int, per_group: int, size: int) -> li
 def stacked_rows_parts(spec: TensorSpec, facts: Facts) -> list[Part] | None:
     """DBRX keeps its experts as `[E * F, D]`; the configuration gives E."""
     experts = facts.num_experts
-    if facts.model_type != "dbrx" or experts is None or spec.shape[0] % experts or not re.search(r"experts[./]mlp[./][wv]\d$", spec.name):
+    if (
+        facts.model_type != "dbrx"
+        or experts is None
+        or spec.shape[0] % experts
+        or not re.search(r"experts[./]mlp[./][wv]\d$", spec.name)
+    ):
         return None
     size = spec.shape[0] // experts
-    return _named(
-        spec, 0, [(f"expert_{e}", _cut(spec.shape, 0, [slice(e * size, (e + 1) * size)])) for e in range(experts)]
-    )
+    return _named(spec, 0, [(f"expert_{e}", _cut(spec.shape, 0, [slice(e * size, (e + 1) * size)])) for e in range(experts)])
 
 
 def _named(spec: TensorSpec, row_axis: int, parts: Iterable[tuple[str, tuple[Window, ...]]]) -> list[Part]:
-    return [
-        Part(name, number, (matrix_of(spec.shape, (row_axis,), pieces),)) for number, (name, pieces) in enumerate(parts)
-    ]
+    return [Part(name, number, (matrix_of(spec.shape, (row_axis,), pieces),)) for number, (name, pieces) in enumerate(parts)]

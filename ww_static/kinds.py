@@ -8,7 +8,7 @@ wrong label or a missing split, not a wrong spectrum, since spectra do not depen
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ww_static.dtypes import storage_dtype
@@ -41,7 +41,10 @@ def _component(words: str) -> re.Pattern[str]:
 
 # Parts of a training state that are no weights: pattern -> reason.
 _STATES = (
-    (_component(r"optimizers?|optim|optimizer_states?|optimizer_weights|exp_avg(?:_sq)?|max_exp_avg_sq|momentum_buffer"), "optimizer_state"),
+    (
+        _component(r"optimizers?|optim|optimizer_states?|optimizer_weights|exp_avg(?:_sq)?|max_exp_avg_sq|momentum_buffer"),
+        "optimizer_state",
+    ),
     (_component(r"(?:lr_)?schedulers?"), "scheduler"),
     (_component(r"rng|rng_states?|random_states?|torch_rng_state|cuda_rng_state"), "rng"),
     (_component(r"grads?|gradients?"), "gradient"),
@@ -62,16 +65,29 @@ _RECURRENT = re.compile(r"(?:^|[./])weight_(?:ih|hh|hr)(?:_l\d+)?(?:_reverse)?$"
 
 # The name without its last component decides what a plain 2-D weight is: first match wins.
 _ROLES = (
-    ("fused_qkv", re.compile(r"(?:^|[./])(?:c_attn|query_key_value|qkv_proj|in_proj_weight|Wqkv|wqkv|qkv|to_qkv)(?:[./](?:weight|kernel))?$")),
+    (
+        "fused_qkv",
+        re.compile(
+            r"(?:^|[./])(?:c_attn|query_key_value|qkv_proj|in_proj_weight|Wqkv|wqkv|qkv|to_qkv)(?:[./](?:weight|kernel))?$"
+        ),
+    ),
     ("fused_gate_up", re.compile(r"(?:^|[./])(?:gate_up_proj|w12|Wi)(?:[./](?:weight|kernel))?$")),
-    ("embedding", re.compile(
-        r"(?:^|[./])(?:embed_tokens|wte|wpe|word_embeddings?|tok_embeddings?|embed_in|shared|pos(?:ition(?:al)?)?_embed(?:ding)?s?"
-        r"|embed_positions|token_type_embeddings?|embeddings?|embedding_table|token_embedding|relative_attention_bias"
-        r"|relative_position_bias_table)(?:[./](?:weight|embedding))?$")),
+    (
+        "embedding",
+        re.compile(
+            r"(?:^|[./])(?:embed_tokens|wte|wpe|word_embeddings?|tok_embeddings?|embed_in|shared|pos(?:ition(?:al)?)?_embed(?:ding)?s?"
+            r"|embed_positions|token_type_embeddings?|embeddings?|embedding_table|token_embedding|relative_attention_bias"
+            r"|relative_position_bias_table)(?:[./](?:weight|embedding))?$"
+        ),
+    ),
     ("head", re.compile(r"(?:^|[./])(?:lm_head|embed_out|classifier|score|head|output|fc)(?:[./](?:weight|kernel))?$")),
-    ("attention", re.compile(
-        r"(?:^|[./])(?:[qkvo]_proj|out_proj|query|key|value|w[qkvo]|to_[qkv]|to_out\.0|q_[ab]_proj|kv_a_proj_with_mqa|kv_b_proj"
-        r"|q_lin|k_lin|v_lin|out_lin)(?:[./](?:weight|kernel))?$|attention[./]output[./]dense[./](?:weight|kernel)$")),
+    (
+        "attention",
+        re.compile(
+            r"(?:^|[./])(?:[qkvo]_proj|out_proj|query|key|value|w[qkvo]|to_[qkv]|to_out\.0|q_[ab]_proj|kv_a_proj_with_mqa|kv_b_proj"
+            r"|q_lin|k_lin|v_lin|out_lin)(?:[./](?:weight|kernel))?$|attention[./]output[./]dense[./](?:weight|kernel)$"
+        ),
+    ),
 )
 _VECTORS = (
     ("bias", re.compile(r"(?:bias|_b|beta)$")),
@@ -82,7 +98,10 @@ _QUANTIZED = (
     (".qweight", (".scales", ".qzeros")),
     (".weight_packed", (".weight_scale",)),
     ("_blocks", ("_scales",)),
-    (".weight", (".weight_scale", ".weight_scale_inv", ".weight_scale_2", ".SCB", ".weight.absmax", ".scales", ".weight_zero_point")),
+    (
+        ".weight",
+        (".weight_scale", ".weight_scale_inv", ".weight_scale_2", ".SCB", ".weight.absmax", ".scales", ".weight_zero_point"),
+    ),
     ("", ("_scale", "_scale_inv", "_scales", ".absmax")),
 )
 _AUX = re.compile(
@@ -92,50 +111,55 @@ _AUX = re.compile(
 )
 
 
-def classify(spec: TensorSpec, names: Container[str], facts: Facts) -> Kind:
+def classify(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind:
     """The kind of one tensor.
 
     Args:
         spec: the tensor.
-        names: the names of all tensors of the model; companions of quantized weights are looked up in it.
+        tensors: all tensors of the model by name; companions of quantized weights are looked up in it.
         facts: what ``config.json`` says.
     """
     for rule in (_training_state, _quantization, _not_float, _special_name, _vector, _stack_or_conv):
-        if (kind := rule(spec, names, facts)) is not None:
+        if (kind := rule(spec, tensors, facts)) is not None:
             return kind
     return _matrix(spec, facts)
 
 
-def _training_state(spec: TensorSpec, names: Container[str], facts: Facts) -> Kind | None:
+def _training_state(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:
     for pattern, reason in _STATES:
         if pattern.search(spec.name):
             return Kind("optimizer", "name", "medium", reason)
     return None
 
 
-def _quantization(spec: TensorSpec, names: Container[str], facts: Facts) -> Kind | None:
+def _quantization(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:
     """Packed or scaled codes are not numbers; without a decoder the weight is left, and said so."""
     if spec.encoding == "quantized":
         return None  # the reader gives float32: an ordinary tensor
     if storage_dtype(spec.dtype).family == "scale":
         return Kind("quant_aux", "file", "high", "quant_aux")
-    base = _AUX.sub("", spec.name)
-    if base != spec.name and any(base + suffix in names for suffix in ("", ".weight", ".qweight", ".weight_packed", "_blocks")):
-        if base + ".qweight" in names or base + ".weight_packed" in names or base + "_blocks" in names or _is_code_name(base, names):
-            return Kind("quant_aux", "file", "high", "quant_aux")
-    if storage_dtype(spec.dtype).bits <= 8 or storage_dtype(spec.dtype).family == "integer":
+    if _is_auxiliary(spec.name, tensors):
+        return Kind("quant_aux", "file", "high", "quant_aux")
+    if _is_code(spec):
         for suffix, companions in _QUANTIZED:
             stem = spec.name.removesuffix(suffix)
-            if spec.name.endswith(suffix) and any(stem + companion in names for companion in companions):
+            if spec.name.endswith(suffix) and any(stem + companion in tensors for companion in companions):
                 return Kind("dense", "file", "high", "quantized")
     return None
 
 
-def _is_code_name(base: str, names: Container[str]) -> bool:
-    return base in names or base + ".weight" in names
+def _is_code(spec: TensorSpec) -> bool:
+    return storage_dtype(spec.dtype).bits <= 8 or storage_dtype(spec.dtype).family == "integer"
 
 
-def _not_float(spec: TensorSpec, names: Container[str], facts: Facts) -> Kind | None:
+def _is_auxiliary(name: str, tensors: Mapping[str, TensorSpec]) -> bool:
+    """A scale, zero point or table that stands beside the codes it belongs to."""
+    base = _AUX.sub("", name)
+    beside = (tensors.get(base + suffix) for suffix in ("", ".weight", ".qweight", ".weight_packed", "_blocks"))
+    return base != name and any(one is not None and _is_code(one) for one in beside)
+
+
+def _not_float(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:
     family = storage_dtype(spec.dtype).family
     if _BUFFER.search(spec.name):
         return Kind("buffer", "name", "high", "buffer")
@@ -146,7 +170,7 @@ def _not_float(spec: TensorSpec, names: Container[str], facts: Facts) -> Kind | 
     return None
 
 
-def _special_name(spec: TensorSpec, names: Container[str], facts: Facts) -> Kind | None:
+def _special_name(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:
     if _MASK.search(spec.name) and len(spec.shape) == 4 and spec.shape[:2] == (1, 1) and spec.shape[2] == spec.shape[3]:
         return Kind("buffer", "name", "high", "buffer")  # a causal mask that looks like a convolution
     if _TRANSFORM.search(spec.name):
@@ -158,7 +182,7 @@ def _special_name(spec: TensorSpec, names: Container[str], facts: Facts) -> Kind
     return None
 
 
-def _vector(spec: TensorSpec, names: Container[str], facts: Facts) -> Kind | None:
+def _vector(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:
     if 0 in spec.shape:
         return Kind("other", "shape", "high", "too_small")
     if sum(size > 1 for size in spec.shape) > 1 or len(spec.shape) > 2:
@@ -169,7 +193,7 @@ def _vector(spec: TensorSpec, names: Container[str], facts: Facts) -> Kind | Non
     return Kind(name, "name", "medium", "one_dimensional")
 
 
-def _stack_or_conv(spec: TensorSpec, names: Container[str], facts: Facts) -> Kind | None:
+def _stack_or_conv(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:
     rank = len(spec.shape)
     if rank <= 2:
         return None

@@ -127,9 +127,7 @@ def _conv_views(spec: TensorSpec, kind: Kind, mode: str) -> list[LayerView]:
     layout = geometry.conv_layout(spec, kind)
     if mode != "flatten" and (refusal := geometry.conv_refusal(spec, layout)) is not None:
         return [_view(spec, kind, layout.orientation, Part(None, None, ()), refusal)]
-    return [
-        _view(spec, kind, layout.orientation, part, _too_small(part)) for part in geometry.conv_parts(spec, layout, mode)
-    ]
+    return [_view(spec, kind, layout.orientation, part, _too_small(part)) for part in geometry.conv_parts(spec, layout, mode)]
 
 
 def _too_small(part: Part) -> str | None:

@@ -17,6 +17,7 @@ from ww_static.spectral.missing import Missing
 from ww_static.spectral.powerlaw import TailFit, candidates, tail
 
 FIT_CUT = 1e-5
+CONSTANT = 1e-9  # relative spread below which eigenvalues are equal
 WEAK = 1e-6
 _LOG10_2 = math.log10(2.0)
 
@@ -241,11 +242,23 @@ def _of_esd(compute: Callable[[NDArray[np.float64]], NDArray[np.float64] | Missi
     return _curve(curve)
 
 
+def _of_spread(compute: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Metric:
+    def curve(values: NDArray[np.float64]) -> NDArray[np.float64] | Missing:
+        return compute(values) if _spreads(values) else Missing("constant_esd" if values[-1] > 0 else "zero_matrix")
+
+    return _of_esd(curve)
+
+
+def _spreads(values: NDArray[np.float64]) -> bool:
+    """Whether ascending values differ by more than rounding, so that bins between them make sense."""
+    return bool(values[-1] - values[0] > CONSTANT * max(abs(values[0]), abs(values[-1])))
+
+
 def _logs(values: NDArray[np.float64]) -> NDArray[np.float64] | Missing:
     logs = np.log10(values[values > 0])
     if len(logs) == 0:
         return Missing("zero_matrix")
-    return logs if len(logs) > 1 and logs[-1] > logs[0] else Missing("constant_esd")
+    return logs if logs[-1] - logs[0] > CONSTANT else Missing("constant_esd")
 
 
 def _of_logs(compute: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Metric:
@@ -316,14 +329,14 @@ METRICS: dict[str, Metric] = {
     "esd": _curve(_esd),
     "explained_k": _curve(lambda row: norms.explained(row.eigenvalues)),
     "survival": _of_esd(density.survival),
-    "hist_edges": _of_esd(lambda values: density.histogram(values).x),
-    "hist_counts": _of_esd(lambda values: density.histogram(values).y),
+    "hist_edges": _of_spread(lambda values: density.histogram(values).x),
+    "hist_counts": _of_spread(lambda values: density.histogram(values).y),
     "log_hist_edges": _of_logs(lambda logs: density.histogram(logs).x),
     "log_hist_counts": _of_logs(lambda logs: density.histogram(logs).y),
     "kde_x": _of_logs(lambda logs: density.kernel_density(logs).x),
     "kde_density": _of_logs(lambda logs: density.kernel_density(logs).y),
-    "sv_hist_edges": _of_esd(lambda values: density.normalized_histogram(np.sqrt(values)).x),
-    "sv_density": _of_esd(lambda values: density.normalized_histogram(np.sqrt(values)).y),
+    "sv_hist_edges": _of_spread(lambda values: density.normalized_histogram(np.sqrt(values)).x),
+    "sv_density": _of_spread(lambda values: density.normalized_histogram(np.sqrt(values)).y),
     "ks_xmins": _of_ks(0),
     "ks_D": _of_ks(1),
 }

@@ -67,9 +67,7 @@ def matrix_blocks(checkpoint: OpenCheckpoint, spec: TensorSpec, matrix: Matrix) 
     return blocks, n, m
 
 
-def _cuts(
-    shape: Sequence[int], piece: Window, streamed: Sequence[int], rows: int
-) -> Iterator[tuple[int, slice]]:
+def _cuts(shape: Sequence[int], piece: Window, streamed: Sequence[int], rows: int) -> Iterator[tuple[int, slice]]:
     """Slices of the longest streamed axis, so that each block has about `rows` rows."""
     counts = {axis: range(*piece[axis].indices(shape[axis])) for axis in streamed}
     axis = max(streamed, key=lambda one: len(counts[one]))

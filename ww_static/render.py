@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
     from ww_static.results import Result
 
-NAME_WIDTH = 48
+NAME_WIDTH = 52
+NARROW_NAME = 44
+PLAIN_WIDTH = 100  # of output that goes to no terminal
+_DISPENSABLE = ("dtype", "kind_source", "log_norm", "kind", "xmin", "orientation", "shape", "D", "stable_rank")  # in this order
+_COUNTS = ("n_tail", "N", "M", "num_evals", "rows")
 _MARKDOWN_ROWS = 1000
 
 
@@ -30,7 +34,7 @@ class Shown:
 _LAYERS = (
     Shown("name", "layer"), Shown("kind", "kind"), Shown("shape", "shape"), Shown("dtype", "dtype"),
     Shown("alpha", "alpha", 3), Shown("D", "D", 3), Shown("xmin", "xmin", 4), Shown("n_tail", "tail"),
-    Shown("stable_rank", "stable rank", 1), Shown("log_norm", "log norm", 3), Shown("alpha_weighted", "alpha-hat", 3),
+    Shown("stable_rank", "s-rank", 1), Shown("log_norm", "log norm", 3), Shown("alpha_weighted", "alpha-hat", 3),
     Shown("reason", "reason"),
 )  # fmt: skip
 _TENSORS = (
@@ -73,8 +77,8 @@ def shortened(text: str, width: int) -> str:
 def visible(result: Result, everything: bool) -> Sequence[Any]:
     """The rows to show: without `everything`, only the layers that were analysed, failed or could not be read."""
     if everything or result.table != "layers":
-        return result.rows
-    return [row for row in result.rows if row.status != "skipped" or row.reason == "memory_limit"]
+        return [row for row in result.rows if row.status != "error"]  # errors have a line of their own on stderr
+    return [row for row in result.rows if row.status in ("success", "failed") or row.reason == "memory_limit"]
 
 
 def findings_lines(result: Result) -> list[str]:
@@ -99,7 +103,9 @@ def footer(result: Result) -> list[str]:
     alpha = summary["metrics"]["alpha"]
     if alpha["n"]:
         weighted = summary["metrics"]["alpha_weighted"]["mean"]
-        lines.append(f"alpha: mean {alpha['mean']:.3f}, median {alpha['median']:.3f} over {alpha['n']}; alpha-hat: mean {weighted:.3f}")
+        lines.append(
+            f"alpha: mean {alpha['mean']:.3f}, median {alpha['median']:.3f} over {alpha['n']}; alpha-hat: mean {weighted:.3f}"
+        )
     return lines
 
 
@@ -120,12 +126,11 @@ def terminal(result: Result, console: Console, everything: bool = False) -> None
     columns = shown_columns(result)
     rows = visible(result, everything)
     if rows:
-        used = [one for one in columns if any(cell(row, one) for row in rows)]
+        used, width = _fitted(console.width, rows, columns)
         table = Table(box=None, pad_edge=False, header_style="bold")
         for one in used:
-            number = one.digits is not None or one.field in ("n_tail", "N", "M", "num_evals", "rows")
+            number = one.digits is not None or one.field in _COUNTS
             table.add_column(one.heading, justify="right" if number else "left", no_wrap=one.field != "reason", overflow="fold")
-        width = _name_width(console.width, rows, used)
         for row in rows:
             table.add_row(*(Text(cell(row, one, width)) for one in used))
         console.print(table)
@@ -133,10 +138,17 @@ def terminal(result: Result, console: Console, everything: bool = False) -> None
         console.print(Text(line), soft_wrap=True)
 
 
-def _name_width(width: int, rows: Sequence[Any], columns: Sequence[Shown]) -> int:
-    """What the other columns leave for the name."""
-    others = sum(2 + max(len(one.heading), *(len(cell(row, one)) for row in rows)) for one in columns[1:])
-    return max(16, min(NAME_WIDTH, width - others))
+def _fitted(width: int, rows: Sequence[Any], columns: Sequence[Shown]) -> tuple[list[Shown], int]:
+    """The columns that say something and leave room for the names, and that room."""
+    widths = {one: max(len(one.heading), *(len(cell(row, one)) for row in rows)) for one in columns}
+    used = [one for one in columns if any(cell(row, one) for row in rows)]
+    longest = widths[columns[0]]
+    for field in (*_DISPENSABLE, None):
+        room = width - sum(2 + widths[one] for one in used[1:])
+        if room >= min(longest, NARROW_NAME) or field is None:
+            break
+        used = [one for one in used if one.field != field]
+    return used, max(16, min(longest, NAME_WIDTH, room))
 
 
 def plain_text(result: Result) -> str:
@@ -146,7 +158,7 @@ def plain_text(result: Result) -> str:
     from rich.console import Console
 
     out = io.StringIO()
-    terminal(result, Console(file=out, width=140, color_system=None, force_terminal=False, legacy_windows=False))
+    terminal(result, Console(file=out, width=PLAIN_WIDTH, color_system=None, force_terminal=False, legacy_windows=False))
     return out.getvalue()
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from ww_static import rows, schema
+from ww_static import schema
 from ww_static.errors import escape
+from ww_static.rows import TABLES, FileRow, FindingRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,8 +36,8 @@ class Result:
 
     table: str
     rows: tuple[Any, ...]
-    finding_rows: tuple[rows.FindingRow, ...]
-    file_rows: tuple[rows.FileRow, ...]
+    finding_rows: tuple[FindingRow, ...]
+    file_rows: tuple[FileRow, ...]
     summary: dict[str, Any]
     parameters: dict[str, Any]
     exit_code: int
@@ -122,10 +123,8 @@ def arrow_table(table: str, records: Sequence[Any], metadata: dict[str, str] | N
 
     described = schema.arrow_schema(table)
     described = described.with_metadata({**(described.metadata or {}), **(metadata or {})})
-    names = [field.name for field in fields(rows.TABLES[table])]
-    arrays = [
-        pa.array([_cell(getattr(record, name)) for record in records], type=described.field(name).type) for name in names
-    ]
+    names = [field.name for field in fields(TABLES[table])]
+    arrays = [pa.array([_cell(getattr(record, name)) for record in records], type=described.field(name).type) for name in names]
     return pa.Table.from_arrays(arrays, schema=described)
 
 

@@ -14,7 +14,9 @@ DEFINITIONS_VERSION = "1"
 
 def column(meaning: str, unit: str = "", definition: str = "", group: str = "identity") -> Any:
     """A nullable column: one line of meaning, a unit, the id of its formula, and the metric group it belongs to."""
-    return field(default=None, metadata={"doc": meaning, "unit": unit, "definition": definition, "group": group, "since": "0.1"})
+    return field(
+        default=None, metadata={"doc": meaning, "unit": unit, "definition": definition, "group": group, "since": "0.1"}
+    )
 
 
 def _metric(meaning: str, definition: str, unit: str = "1") -> Any:
@@ -40,7 +42,9 @@ class LayerRow:
     confidence: str | None = column("how sure the kind is: high, medium or low")
     orientation: str | None = column("what the axes are (out,in  in,out  OIHW  HWIO ...), or ambiguous")
     op_path: str | None = column("path of the graph operator that uses the tensor, for formats with a graph")
-    layer_type: str | None = column("weightwatcher's word: dense, conv1d, conv2d, embedding; ours adds conv3d, recurrent, expert, other")
+    layer_type: str | None = column(
+        "weightwatcher's word: dense, conv1d, conv2d, embedding; ours adds conv3d, recurrent, expert, other"
+    )
     shape: tuple[int, ...] | None = column("elements along each axis")
     numel: int | None = column("elements", "1")
     dtype: str | None = column("storage dtype, as safetensors spells it")
@@ -112,7 +116,9 @@ class LayerRow:
     survival: tuple[float, ...] | None = _curve("share of eigenvalues at or above each eigenvalue")
     hist_edges: tuple[float, ...] | None = _curve("edges of 100 equal bins", "weight^2")
     hist_counts: tuple[float, ...] | None = _curve("eigenvalues per bin")
-    log_hist_edges: tuple[float, ...] | None = _curve("edges of 100 equal bins of log10 lambda, positive eigenvalues", "log10 weight^2")
+    log_hist_edges: tuple[float, ...] | None = _curve(
+        "edges of 100 equal bins of log10 lambda, positive eigenvalues", "log10 weight^2"
+    )
     log_hist_counts: tuple[float, ...] | None = _curve("eigenvalues per bin of log10 lambda")
     kde_x: tuple[float, ...] | None = _curve("points of the kernel density of log10 lambda", "log10 weight^2")
     kde_density: tuple[float, ...] | None = _curve("Gaussian kernel density of log10 lambda, Scott's bandwidth")

@@ -21,7 +21,6 @@ from ww_static.errors import FormatError, UnsafeFileError
 from ww_static.protocol import Window
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
@@ -65,11 +64,13 @@ def open_inside(root: str | os.PathLike[str], reference: str, where: str) -> int
             if error.errno not in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR):
                 raise io_error(error, where) from error
         else:
-            return _regular(descriptor, where)
+            return _regular(descriptor, where, f"'{reference}' ")
         target = _link_target(Path(root), parts, reference, where)
-        if _is_cache_blob(Path(root), parts, target):
-            return open_file(Path(root, *parts))
-        reference = "/".join((*parts[:-1], target))
+        blobs = _cache_blobs(Path(root), parts, target)
+        if blobs is not None:  # opened by name below the blobs, for a link above could lead the system elsewhere
+            root, reference = blobs, target.rsplit("/", 1)[1]
+        else:
+            reference = "/".join((*parts[:-1], target))
     raise UnsafeFileError("path_escape", where, f"'{reference}' is a chain of more than {_MOST_LINKS} links")
 
 
@@ -109,26 +110,26 @@ def _link_target(root: Path, parts: Sequence[str], reference: str, where: str) -
         raise UnsafeFileError("path_escape", where, f"'{reference}' passes through a link") from error
 
 
-def _is_cache_blob(root: Path, parts: Sequence[str], target: str) -> bool:
-    """Whether this is ``snapshots/REV/... -> ../../blobs/HASH`` of one repository of the Hugging Face cache."""
+def _cache_blobs(root: Path, parts: Sequence[str], target: str) -> Path | None:
+    """The blobs folder of a link ``snapshots/REV/... -> ../../blobs/HASH`` of one repository of the Hugging Face cache."""
     if not _BLOB.fullmatch(target):
-        return False
+        return None
     folder = Path(os.path.abspath(root)).joinpath(*parts[:-1])
     repository = folder
     for _ in range(target.count("../")):
         repository = repository.parent
     below = folder.relative_to(repository).parts
-    blob = repository / "blobs" / target.rsplit("/", 1)[1]
-    return len(below) >= 2 and below[0] == "snapshots" and repository.name.startswith("models--") and not blob.is_symlink()
+    inside = len(below) >= 2 and below[0] == "snapshots" and repository.name.startswith("models--")
+    return repository / "blobs" if inside else None
 
 
-def _regular(descriptor: int, where: str) -> int:
+def _regular(descriptor: int, where: str, subject: str = "") -> int:
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
         return descriptor
     os.close(descriptor)
     kinds = {stat.S_IFDIR: "directory", stat.S_IFIFO: "FIFO", stat.S_IFCHR: "character device", stat.S_IFBLK: "block device"}
-    raise UnsafeFileError("not_regular_file", where, f"is a {kinds.get(stat.S_IFMT(mode), 'special file')}")
+    raise UnsafeFileError("not_regular_file", where, f"{subject}is a {kinds.get(stat.S_IFMT(mode), 'special file')}")
 
 
 def io_error(error: OSError, where: str = "") -> FormatError:
@@ -192,7 +193,10 @@ def window_of(descriptor: int, offset: int, dtype: str, shape: tuple[int, ...], 
         stored,
         buffer=buffer,
         offset=zero + start * stored.itemsize,
-        strides=tuple(steps.step * stride * stored.itemsize for steps, stride in zip(ranges, strides, strict=True)),
+        strides=tuple(
+            (steps.step if len(steps) > 1 else 1) * stride * stored.itemsize  # a lone step may exceed any buffer
+            for steps, stride in zip(ranges, strides, strict=True)
+        ),
     )
 
 

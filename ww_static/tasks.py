@@ -25,7 +25,13 @@ def survey_tensors(path: str, settings: Settings, identities: tuple[Identity, ..
 
 
 def spectrum_of_view(
-    path: str, settings: Settings, identities: tuple[Identity, ...], view: LayerView, tensor: Survey, options: Options, grant: int
+    path: str,
+    settings: Settings,
+    identities: tuple[Identity, ...],
+    view: LayerView,
+    tensor: Survey,
+    options: Options,
+    grant: int,
 ) -> LayerRow:
     """The row of one view (a task; runs in any process)."""
     checkpoint = open_planned(path, settings, identities)

@@ -100,7 +100,9 @@ def _parquet(table: pa.Table, stream: IO[bytes]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    doubles = [field.name for field in table.schema if pa.types.is_list(field.type) and pa.types.is_float64(field.type.value_type)]
+    doubles = [
+        field.name for field in table.schema if pa.types.is_list(field.type) and pa.types.is_float64(field.type.value_type)
+    ]
     paths = [f"{name}.list.element" for name in doubles]
     words = [field.name for field in table.schema if pa.types.is_string(field.type)]
     pq.write_table(
@@ -109,7 +111,7 @@ def _parquet(table: pa.Table, stream: IO[bytes]) -> None:
         compression="zstd",
         row_group_size=_ROW_GROUP,
         use_dictionary=words,
-        column_encoding={path: "BYTE_STREAM_SPLIT" for path in paths} or None,
+        column_encoding=dict.fromkeys(paths, "BYTE_STREAM_SPLIT") or None,
         version="2.6",
         store_schema=True,
     )

@@ -116,8 +116,8 @@ def singular_values(blocks: Blocks, n: int, m: int) -> NDArray[np.float64]:
             R, waiting, rows = _absorbed(R, waiting), [], 0
     if waiting:
         R = _absorbed(R, waiting)
-    return np.linalg.svd(R, compute_uv=False)[::-1]
+    return np.asarray(np.linalg.svd(R, compute_uv=False)[::-1], np.float64)
 
 
 def _absorbed(R: NDArray[np.float64], blocks: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    return np.linalg.qr(np.concatenate([R, *blocks]), mode="r")
+    return np.asarray(np.linalg.qr(np.concatenate([R, *blocks]), mode="r"), np.float64)

@@ -96,7 +96,7 @@ def tail(eigenvalues: NDArray[np.float64], sides: int = 1, minimum_tail: int = 2
     ties = np.flatnonzero(smallest + _TIE >= found.D)
     exact = [_reference_distance(x, int(i), float(found.alpha[i]), sides) for i in ties]
     winner = int(ties[int(np.argmin(exact))])
-    close = found.xmin[found.D <= smallest + _NEAR]
+    close = found.xmin[smallest + _NEAR >= found.D]
     return TailFit(
         alpha=float(found.alpha[winner]),
         xmin=float(x[winner]),
@@ -140,7 +140,7 @@ def _distances(
     inside = steps >= 0
     rise = np.where(inside, (1 - alpha)[:, None] * (logs[None, first:] - logs[rows][:, None]), 0.0)
     gap = 1 - np.exp(rise) - steps / k
-    distance = np.max(np.abs(gap), axis=1, where=inside, initial=0.0)
+    distance: NDArray[np.float64] = np.max(np.abs(gap), axis=1, where=inside, initial=0.0)
     if sides == 2:
         distance = np.maximum(distance, np.max(np.abs(gap - 1 / k), axis=1, where=inside, initial=0.0))
     return distance

@@ -70,7 +70,7 @@ def moments(block: NDArray[np.float64]) -> Moments:
 def merged(a: Moments, b: Moments) -> Moments:
     """The moments of two blocks together. Source: Pebay 2008 (SAND2008-6212), eq. 2.1 and 3.1."""
     if a.finite == 0 or b.finite == 0:
-        full, empty = (a, b) if b.finite == 0 else (b, a)
+        full = a if b.finite == 0 else b
         mean, m2, m3, m4 = full.mean, full.m2, full.m3, full.m4
         finite = full.finite
     else:

