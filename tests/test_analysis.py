@@ -82,7 +82,9 @@ def test_channel_orders_give_one_multiset(save: Writer) -> None:
     found = rows(save({"first.weight": first, "last.kernel": last}), esd="f64")
     assert (found["first.weight"].rf, found["first.weight"].num_evals) == (9, 576)
     assert found["first.weight"].esd == pytest.approx(found["last.kernel"].esd, rel=1e-12)
-    expected = np.sort(np.concatenate([np.linalg.svd(last[i, j].astype(float), compute_uv=False) ** 2 for i in range(3) for j in range(3)]))
+    expected = np.sort(
+        np.concatenate([np.linalg.svd(last[i, j].astype(float), compute_uv=False) ** 2 for i in range(3) for j in range(3)])
+    )
     assert found["last.kernel"].esd == pytest.approx(expected / 2, rel=1e-10)
 
 

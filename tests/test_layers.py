@@ -15,9 +15,15 @@ from ww_static.layers import LayerView, layer_table
 
 
 def table(
-    shapes: dict[str, tuple[int, ...]], facts: Facts | None = None, conv: str = "pooled", dtype: str = "F32", layout: str | None = "pt"
+    shapes: dict[str, tuple[int, ...]],
+    facts: Facts | None = None,
+    conv: str = "pooled",
+    dtype: str = "F32",
+    layout: str | None = "pt",
 ) -> list[LayerView]:
-    return layer_table([TensorSpec(name, dtype, shape, "f", layout=layout) for name, shape in shapes.items()], facts or Facts(), conv)
+    return layer_table(
+        [TensorSpec(name, dtype, shape, "f", layout=layout) for name, shape in shapes.items()], facts or Facts(), conv
+    )
 
 
 def only(name: str, shape: tuple[int, ...], **options: Any) -> LayerView:
@@ -26,7 +32,12 @@ def only(name: str, shape: tuple[int, ...], **options: Any) -> LayerView:
 
 
 def resnet18() -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {"conv1.weight": (64, 3, 7, 7), "bn1.weight": (64,), "fc.weight": (1000, 512), "fc.bias": (1000,)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "conv1.weight": (64, 3, 7, 7),
+        "bn1.weight": (64,),
+        "fc.weight": (1000, 512),
+        "fc.bias": (1000,),
+    }
     for stage, (width, before) in enumerate(((64, 64), (128, 64), (256, 128), (512, 256)), start=1):
         for block in (0, 1):
             inputs = before if block == 0 else width
@@ -39,10 +50,12 @@ def resnet18() -> dict[str, tuple[int, ...]]:
 
 def vgg11() -> dict[str, tuple[int, ...]]:
     widths = [3, 64, 128, 256, 256, 512, 512, 512, 512]
-    shapes: dict[str, tuple[int, ...]] = {
-        f"features.{i}.weight": (widths[i + 1], widths[i], 3, 3) for i in range(8)
+    shapes: dict[str, tuple[int, ...]] = {f"features.{i}.weight": (widths[i + 1], widths[i], 3, 3) for i in range(8)}
+    return shapes | {
+        "classifier.0.weight": (4096, 25088),
+        "classifier.3.weight": (4096, 4096),
+        "classifier.6.weight": (1000, 4096),
     }
-    return shapes | {"classifier.0.weight": (4096, 25088), "classifier.3.weight": (4096, 4096), "classifier.6.weight": (1000, 4096)}
 
 
 def test_resnet_18_has_21_layers() -> None:
@@ -93,7 +106,13 @@ def test_channels_first_and_last_give_nine_taps(layout: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "orientation"),
-    [((16, 3, 7, 7), "OIHW"), ((7, 7, 3, 16), "HWIO"), ((3, 3, 3, 3), "ambiguous"), ((512, 256, 5, 1), "OIHW"), ((5, 1, 256, 512), "HWIO")],
+    [
+        ((16, 3, 7, 7), "OIHW"),
+        ((7, 7, 3, 16), "HWIO"),
+        ((3, 3, 3, 3), "ambiguous"),
+        ((512, 256, 5, 1), "OIHW"),
+        ((5, 1, 256, 512), "HWIO"),
+    ],
 )
 def test_axis_order_without_evidence_comes_from_the_shape(shape: tuple[int, ...], orientation: str) -> None:
     assert only("block.weight", shape, layout=None).orientation == orientation
@@ -153,7 +172,10 @@ def test_kinds_by_name(name: str, shape: tuple[int, ...], kind: str) -> None:
     assert (view.kind, view.kind_source, view.reason) == (kind, "name" if kind != "conv3d" else "shape", None)
 
 
-@pytest.mark.parametrize(("dtype", "reason"), [("I64", "integer_tensor"), ("BOOL", "integer_tensor"), ("C64", "unsupported_dtype"), ("F8_E8M0", "quant_aux")])
+@pytest.mark.parametrize(
+    ("dtype", "reason"),
+    [("I64", "integer_tensor"), ("BOOL", "integer_tensor"), ("C64", "unsupported_dtype"), ("F8_E8M0", "quant_aux")],
+)
 def test_dtypes_that_are_no_weights(dtype: str, reason: str) -> None:
     assert only("x.weight", (64, 64), dtype=dtype).reason == reason
 
@@ -207,7 +229,9 @@ def test_interleaved_heads_are_undone() -> None:
 
 
 def test_falcon_groups_its_queries() -> None:
-    facts = Facts(model_type="falcon", num_attention_heads=4, num_key_value_heads=2, hidden_size=8, new_decoder_architecture=True)
+    facts = Facts(
+        model_type="falcon", num_attention_heads=4, num_key_value_heads=2, hidden_size=8, new_decoder_architecture=True
+    )
     _, q, k, v = table({"query_key_value.weight": (16, 8)}, facts)
     assert rows_of(q) == [0, 1, 2, 3, 8, 9, 10, 11]
     assert rows_of(k) == [4, 5, 12, 13]
@@ -216,7 +240,11 @@ def test_falcon_groups_its_queries() -> None:
 
 @pytest.mark.parametrize(
     ("facts", "shape"),
-    [(Facts(), (768, 256)), (Facts(model_type="unheard_of", num_attention_heads=4), (768, 256)), (Facts(model_type="phi3", num_attention_heads=3), (768, 256))],
+    [
+        (Facts(), (768, 256)),
+        (Facts(model_type="unheard_of", num_attention_heads=4), (768, 256)),
+        (Facts(model_type="phi3", num_attention_heads=3), (768, 256)),
+    ],
 )
 def test_uncertain_splits_are_not_made(facts: Facts, shape: tuple[int, int]) -> None:
     view = only("self_attn.qkv_proj.weight", shape, facts=facts)
@@ -226,7 +254,11 @@ def test_uncertain_splits_are_not_made(facts: Facts, shape: tuple[int, int]) -> 
 def test_gate_and_up_are_split_when_the_sizes_confirm_it() -> None:
     facts = Facts(model_type="phi3", intermediate_size=100, hidden_size=32)
     views = table({"mlp.gate_up_proj.weight": (200, 32)}, facts)
-    assert [(view.part, view.matrices[0].shape) for view in views] == [("whole", (200, 32)), ("gate", (100, 32)), ("up", (100, 32))]
+    assert [(view.part, view.matrices[0].shape) for view in views] == [
+        ("whole", (200, 32)),
+        ("gate", (100, 32)),
+        ("up", (100, 32)),
+    ]
     assert only("mlp.gate_up_proj.weight", (200, 32)).part is None
 
 
@@ -251,8 +283,17 @@ def test_dbrx_experts_lie_in_one_matrix() -> None:
 
 
 def test_recurrent_gates() -> None:
-    views = table({"lstm.weight_ih_l0": (400, 40), "lstm.weight_hh_l0": (400, 100), "gru.weight_ih_l0": (300, 40), "gru.weight_hh_l0": (300, 100)})
-    parts = {name: [view.part for view in views if view.spec.name == name] for name in ("lstm.weight_ih_l0", "gru.weight_hh_l0")}
+    views = table(
+        {
+            "lstm.weight_ih_l0": (400, 40),
+            "lstm.weight_hh_l0": (400, 100),
+            "gru.weight_ih_l0": (300, 40),
+            "gru.weight_hh_l0": (300, 100),
+        }
+    )
+    parts = {
+        name: [view.part for view in views if view.spec.name == name] for name in ("lstm.weight_ih_l0", "gru.weight_hh_l0")
+    }
     assert parts == {
         "lstm.weight_ih_l0": ["whole", "gate_i", "gate_f", "gate_g", "gate_o"],
         "gru.weight_hh_l0": ["whole", "gate_r", "gate_z", "gate_n"],
@@ -279,9 +320,7 @@ def test_rows_come_in_natural_order() -> None:
 
 
 @given(
-    st.dictionaries(
-        st.text(max_size=40), st.lists(st.integers(0, 9), max_size=7).map(tuple), min_size=1, max_size=8
-    ),
+    st.dictionaries(st.text(max_size=40), st.lists(st.integers(0, 9), max_size=7).map(tuple), min_size=1, max_size=8),
     st.sampled_from(["pooled", "slices", "flatten"]),
     st.sampled_from(["F32", "I8", "F4", "C64"]),
 )
@@ -293,5 +332,8 @@ def test_every_tensor_has_a_row_whatever_it_is_called(shapes: dict[str, tuple[in
         assert bool(view.matrices) == (view.reason is None)
         for matrix in view.matrices:
             assert min(matrix.shape) >= 2
-            count = sum(int(np.prod([len(range(*cut.indices(size))) for cut, size in zip(piece, view.spec.shape, strict=True)])) for piece in matrix.pieces)
+            count = sum(
+                int(np.prod([len(range(*cut.indices(size))) for cut, size in zip(piece, view.spec.shape, strict=True)]))
+                for piece in matrix.pieces
+            )
             assert count == matrix.shape[0] * matrix.shape[1]

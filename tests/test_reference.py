@@ -24,7 +24,20 @@ CLOSE = (
     "alpha", "xmin", "D", "sigma", "norm", "log_norm", "lambda_max", "spectral_norm", "log_spectral_norm", "stable_rank",
     "alpha_weighted", "log_alpha_norm", "entropy", "sv_max", "detX_val", "detX_val_unrescaled", "xmax", "Q",
 )  # fmt: skip
-EXACT = ("num_pl_spikes", "matrix_rank", "rank_loss", "weak_rank_loss", "detX_num", "num_ERG_spikes", "ERG_gap", "N", "M", "num_evals", "rf", "warning")
+EXACT = (
+    "num_pl_spikes",
+    "matrix_rank",
+    "rank_loss",
+    "weak_rank_loss",
+    "detX_num",
+    "num_ERG_spikes",
+    "ERG_gap",
+    "N",
+    "M",
+    "num_evals",
+    "rf",
+    "warning",
+)
 
 
 def expected_rows() -> dict[str, dict[str, str]]:
@@ -156,7 +169,7 @@ def test_hugging_face_cache_layout_gives_identical_rows(result: ww.Result, minil
 
 
 def test_parquet_is_byte_identical_across_runs_and_jobs(minilm: Path, tmp_path: Path) -> None:
-    written = []
+    written: list[bytes] = []
     for jobs in ("1", "2", "1"):
         path = tmp_path / f"{len(written)}.parquet"
         command = [sys.executable, "-m", "ww_static", "analyze", str(minilm), "--jobs", jobs, "-o", str(path), "--esd", "f64"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-from ww_static import analysis, engine, findings, models
+from ww_static import analysis, engine, findings, models, registry
 from ww_static.errors import FormatError, UsageError
 from ww_static.layers import LayerView
 from ww_static.options import Options, parse_bytes
@@ -72,12 +72,12 @@ def analyze(
         conv=conv, esd_norm=esd_norm, esd=esd, seed=seed,
     )  # fmt: skip
     settings = Settings(
-        jobs=None if jobs == "auto" else _count(jobs),
+        jobs=None if jobs == "auto" else job_count(jobs),
         max_memory=None if max_memory is None else parse_bytes(max_memory),
         limits=limits or Limits(),
-        readers=None if readers is None else tuple(readers),
+        readers=reader_names(readers),
     )
-    sources = models.locate(_paths(paths))
+    sources = models.locate(_paths(paths), settings.readers)
     result = analyze_sources(sources, options, settings, executor=executor, progress=progress)
     if len(sources) == 1 and result.rows and result.rows[0].status == "error":
         row = result.rows[0]
@@ -131,8 +131,8 @@ def describe(
         UsageError: an option means nothing.
     """
     options = Options(layers=_texts(layers), kinds=_texts(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv)
-    settings = Settings(limits=limits or Limits(), readers=None if readers is None else tuple(readers))
-    sources = models.locate(_paths(paths))
+    settings = Settings(limits=limits or Limits(), readers=reader_names(readers))
+    sources = models.locate(_paths(paths), settings.readers)
     result = describe_sources(sources, options, settings)
     if len(sources) == 1 and result.rows and result.rows[0].status == "error":
         raise _plan_error(sources[0], options, settings) or FormatError("io_error", "", "cannot be read", sources[0].path)
@@ -210,7 +210,15 @@ def _paths(paths: Paths) -> list[str]:
     return [os.fspath(path) for path in paths]
 
 
-def _count(value: Any) -> int:
+def reader_names(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The allow-list, refused at once when it names what is not installed."""
+    if names is None:
+        return None
+    return tuple(entry.name for entry in registry.installed(_texts(names)))
+
+
+def job_count(value: Any) -> int:
+    """`value` as a number of worker processes."""
     if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:
         raise UsageError(f"jobs is a positive number or auto, not {value!r}")
     return int(value)

@@ -177,12 +177,12 @@ def analyze(
         conv=conv, esd_norm=esd_norm, esd=esd, seed=seed,
     )  # fmt: skip
     settings = Settings(
-        jobs=None if jobs == "auto" else api._count(jobs),
+        jobs=None if jobs == "auto" else api.job_count(jobs),
         max_memory=None if max_memory is None else parse_bytes(max_memory),
-        readers=_split(readers) or None,
+        readers=api.reader_names(_split(readers) or None),
     )
     _check_outputs(output, output_format)
-    sources = models.locate(_paths(paths))
+    sources = models.locate(_paths(paths), settings.readers)
     stream = output_format is Format.JSONL and not output
     signal.signal(signal.SIGTERM, lambda *_: _interrupt())
     with display(progress.value, quiet) as shown:
@@ -229,8 +229,9 @@ def describe(
 
     options = Options(layers=tuple(layers or ()), kinds=_split(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv)
     _check_outputs(output, output_format)
-    sources = models.locate(_paths(paths))
-    result = api.describe_sources(sources, options, Settings(readers=_split(readers) or None))
+    settings = Settings(readers=api.reader_names(_split(readers) or None))
+    sources = models.locate(_paths(paths), settings.readers)
+    result = api.describe_sources(sources, options, settings)
     _deliver(result, sources, output, output_format, color, verbose)
 
 

@@ -163,7 +163,10 @@ def widen(array: NDArray[Any], dtype: str) -> NDArray[np.float64]:
         wide = array.view(np.uint16).astype(np.uint32, order="C")
         wide <<= 16  # a bfloat16 is the upper half of a float32
         return wide.view(np.float32).astype(np.float64)
-    return array.view(numpy_dtype(dtype)).astype(np.float64, order="C")
+    stored = numpy_dtype(dtype)
+    if array.dtype.newbyteorder("<") != stored:  # big-endian numbers are numbers; anything else is their bits
+        array = array.view(stored)
+    return array.astype(np.float64, order="C")
 
 
 @cache

@@ -5,15 +5,17 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-_INDEX = ".safetensors.index.json"
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors", re.IGNORECASE)
-# What a folder scan looks at; a file that is named explicitly is always tried, whatever it is called.
-_READ = (".safetensors", _INDEX)
-_OTHER = (
+from ww_static import registry
+from ww_static.protocol import ModelFile, Reader
+
+# Files of a folder that are models by their name, when no reader claims them: they are reported, never left out.
+# A file that is named explicitly is always tried, whatever it is called.
+_MODEL_SUFFIXES = (
     ".bin", ".ckpt", ".gguf", ".h5", ".hdf5", ".keras", ".msgpack", ".npy", ".npz", ".onnx", ".pdparams", ".pt", ".pth", ".tflite",
 )  # fmt: skip
 
@@ -26,7 +28,7 @@ class Source:
         path: the file to open: the model itself, its index, or the first of its shards.
         shown: the file as it appears in results: relative to what the user named, never an absolute path.
         model_id: name of the model, unique in a run.
-        beside: model files in the same folder that nobody reads; they are reported.
+        beside: files of the same folder that are models by their name and that no reader claims; they are reported.
     """
 
     path: str
@@ -35,15 +37,18 @@ class Source:
     beside: tuple[str, ...] = ()
 
 
-def locate(arguments: Sequence[str]) -> list[Source]:
+def locate(arguments: Sequence[str], readers: Sequence[str] | None = None) -> list[Source]:
     """The models that paths, folders and glob patterns mean, in sorted order of each argument, each once.
 
-    A path that does not exist stays in the list: opening it gives the error row.
+    Args:
+        arguments: what the user named. A path that does not exist stays in the list: opening it gives the error row.
+        readers: names of the readers that may be asked which files of a folder are theirs.
     """
+    loaded = [entry.load() for entry in registry.installed(readers)]
     found: dict[str, Source] = {}
     for argument in arguments:
         for path in _expanded(argument):
-            for source in _in_folder(path) if os.path.isdir(path) else [_single(path)]:
+            for source in _in_folder(path, loaded) if os.path.isdir(path) else [_single(path, loaded)]:
                 found.setdefault(os.path.realpath(source.path), source)
     return _distinct(list(found.values()))
 
@@ -54,25 +59,28 @@ def _expanded(argument: str) -> list[str]:
     return [argument]
 
 
-def _single(path: str) -> Source:
+def _single(path: str, readers: Sequence[Reader]) -> Source:
     name = os.path.basename(path)
-    return Source(path, name, model_name(name))
+    claimed = [one.model for one in _claimed([name], readers)]
+    return Source(path, name, claimed[0] if claimed else Path(name).stem or name)
 
 
-def model_name(file: str) -> str:
-    """`file` without the suffixes of shards and formats."""
-    if file.lower().endswith(_INDEX):
-        return file[: -len(_INDEX)]
-    if match := _SHARD.fullmatch(file):
-        return match["stem"]
-    return Path(file).stem or file
+def _claimed(names: Sequence[str], readers: Sequence[Reader]) -> list[ModelFile]:
+    """The models among the file names of one folder, as the readers know them, each file once, in order of name."""
+    found: dict[str, ModelFile] = {}
+    for reader in readers:
+        claim: Callable[[Sequence[str]], Sequence[ModelFile]] | None = getattr(reader, "models", None)
+        for one in claim(names) if claim else ():
+            if one.file in names:
+                found.setdefault(one.file, one)
+    return [found[name] for name in sorted(found)]
 
 
-def _in_folder(folder: str) -> list[Source]:
+def _in_folder(folder: str, readers: Sequence[Reader]) -> list[Source]:
     """The models below a folder: iterative, sorted, following no link to a folder."""
     root = _snapshot(folder)
     sources: list[Source] = []
-    others: list[str] = []
+    unread: list[str] = []
     waiting = [root]
     while waiting:
         here = waiting.pop()
@@ -83,36 +91,18 @@ def _in_folder(folder: str) -> list[Source]:
             sources.append(Source(here, os.path.relpath(here, root), os.path.basename(here)))
             continue
         waiting.extend(entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False))
-        files = [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
-        beside = tuple(name for name in files if name.lower().endswith(_OTHER))
-        models = _grouped(files)
-        sources.extend(_placed(root, here, name, beside) for name in models)
-        others.extend(os.path.join(here, name) for name in beside)
+        names = [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
+        for one in _claimed(names, readers):
+            path = os.path.join(here, one.file)
+            sources.append(Source(path, os.path.relpath(path, root), one.model))
+        unread.extend(os.path.join(here, name) for name in names if name.lower().endswith(_MODEL_SUFFIXES))
     if sources:
-        return sources
-    if others:
-        return [Source(path, os.path.relpath(path, root), model_name(os.path.basename(path))) for path in others]
-    return [Source(folder, os.path.basename(os.path.normpath(folder)) or folder, os.path.basename(os.path.abspath(folder)))]
-
-
-def _placed(root: str, here: str, name: str, beside: tuple[str, ...]) -> Source:
-    path = os.path.join(here, name)
-    return Source(path, os.path.relpath(path, root), model_name(name), beside)
-
-
-def _grouped(files: Sequence[str]) -> list[str]:
-    """One file per model: the index before its shards, the first shard of a set, every other safetensors file."""
-    candidates = [name for name in files if name.lower().endswith(_READ)]
-    stems = {model_name(name) for name in candidates if name.lower().endswith(_INDEX)}
-    chosen: list[str] = []
-    for name in candidates:
-        match = _SHARD.fullmatch(name)
-        if match and match["stem"] in stems:
-            continue
-        if match:
-            stems.add(match["stem"])
-        chosen.append(name)
-    return chosen
+        beside = tuple(os.path.relpath(path, root) for path in unread)
+        return [replace(sources[0], beside=beside), *sources[1:]]
+    if unread:
+        return [Source(path, os.path.relpath(path, root), Path(path).stem) for path in unread]
+    name = os.path.basename(os.path.abspath(folder))
+    return [Source(folder, name, name)]
 
 
 def _snapshot(folder: str) -> str:
@@ -131,14 +121,14 @@ def _snapshot(folder: str) -> str:
 
 def _distinct(sources: list[Source]) -> list[Source]:
     """Names that two models share are extended by the folders that tell them apart."""
-    names = [source.model_id for source in sources]
-    if len(set(names)) == len(names):
+    names = Counter(source.model_id for source in sources)
+    if len(names) == len(sources):
         return sources
     folders = [os.path.dirname(os.path.abspath(source.path)) for source in sources]
     root = os.path.commonpath(folders)
     longer = [
         replace(source, model_id=os.path.normpath(os.path.join(os.path.relpath(folder, root), source.model_id)))
-        if names.count(source.model_id) > 1
+        if names[source.model_id] > 1
         else source
         for source, folder in zip(sources, folders, strict=True)
     ]

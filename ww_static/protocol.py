@@ -110,6 +110,14 @@ class Checkpoint(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model among the files of a folder: the file to open for it (an index, the first of its shards), and its name."""
+
+    file: str
+    model: str
+
+
 class Reader(Protocol):
     """One format. Whatever it refuses, it refuses as ``FormatError(category, where, problem)``."""
 
@@ -119,4 +127,12 @@ class Reader(Protocol):
 
     def open(self, path: Path, limits: Limits) -> Checkpoint:
         """Reads the header only; costs memory in proportion to the header."""
+        ...
+
+
+class FolderReader(Reader, Protocol):
+    """A reader that also knows its files by name, so that a folder can be scanned for them. Optional."""
+
+    def models(self, names: Sequence[str]) -> Sequence[ModelFile]:
+        """The models among the file names of one folder, by name only; a set of shards is one model."""
         ...

@@ -12,7 +12,7 @@ from ww_static.errors import escape
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ww_static.results import Result
+    from ww_static.tables import Tables
 
 NAME_WIDTH = 52
 NARROW_NAME = 44
@@ -44,7 +44,7 @@ _TENSORS = (
 )  # fmt: skip
 
 
-def shown_columns(result: Result) -> tuple[Shown, ...]:
+def shown_columns(result: Tables) -> tuple[Shown, ...]:
     """The columns of the table that people read."""
     return _LAYERS if result.table == "layers" else _TENSORS
 
@@ -74,14 +74,14 @@ def shortened(text: str, width: int) -> str:
     return f"{text[:left]}...{text[len(text) - (width - 3 - left) :]}"
 
 
-def visible(result: Result, everything: bool) -> Sequence[Any]:
+def visible(result: Tables, everything: bool) -> Sequence[Any]:
     """The rows to show: without `everything`, only the layers that were analysed, failed or could not be read."""
     if everything or result.table != "layers":
         return [row for row in result.rows if row.status != "error"]  # errors have a line of their own on stderr
     return [row for row in result.rows if row.status in ("success", "failed") or row.reason == "memory_limit"]
 
 
-def findings_lines(result: Result) -> list[str]:
+def findings_lines(result: Tables) -> list[str]:
     """One line per finding: file, category, place, fact."""
     return [
         ": ".join(escape(part) for part in (row.file, row.category, row.where, row.message) if part)
@@ -89,7 +89,7 @@ def findings_lines(result: Result) -> list[str]:
     ]
 
 
-def footer(result: Result) -> list[str]:
+def footer(result: Tables) -> list[str]:
     """What was counted: analysed, failed, skipped by reason, and the means."""
     summary = result.summary
     if result.table == "tensors":
@@ -116,7 +116,7 @@ def _reasons(skipped: dict[str, int]) -> str:
     return f", {sum(skipped.values())} skipped ({listed})"
 
 
-def terminal(result: Result, console: Console, everything: bool = False) -> None:
+def terminal(result: Tables, console: Console, everything: bool = False) -> None:
     """The table on a terminal: findings first, then the rows, then the counts."""
     from rich.table import Table
     from rich.text import Text
@@ -151,7 +151,7 @@ def _fitted(width: int, rows: Sequence[Any], columns: Sequence[Shown]) -> tuple[
     return used, max(16, min(longest, NAME_WIDTH, room))
 
 
-def plain_text(result: Result) -> str:
+def plain_text(result: Tables) -> str:
     """The same table as plain text, 100 columns, no color."""
     import io
 
@@ -162,7 +162,7 @@ def plain_text(result: Result) -> str:
     return out.getvalue()
 
 
-def markdown(result: Result) -> str:
+def markdown(result: Tables) -> str:
     """A Markdown table for step summaries and reviews: findings, the first rows, the counts."""
     lines = [f"- {_inert(line)}" for line in findings_lines(result)]
     columns = shown_columns(result)
@@ -182,7 +182,7 @@ def _inert(text: str) -> str:
     return text
 
 
-def html(result: Result) -> str:
+def html(result: Tables) -> str:
     """An escaped table for notebooks; no script, no style sheet, no request."""
     columns = shown_columns(result)
     head = "".join(f"<th>{html_module.escape(one.heading)}</th>" for one in columns)

@@ -1,76 +1,22 @@
-"""The object that Python users hold: rows as Arrow tables, a summary, and ways out to files and data frames."""
+"""The object that Python users hold: the tables of a run, a summary, and ways out to files and data frames."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ww_static import schema
-from ww_static.errors import escape
-from ww_static.rows import TABLES, FileRow, FindingRow
+from ww_static import render, writers
+from ww_static.tables import Tables
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
-    import pyarrow as pa
-
-NAME = "ww-static"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Result:
-    """What `analyze` and `describe` give. Iterating yields the rows of the main table; Arrow takes it without a copy.
-
-    Attributes:
-        table: name of the main table: ``layers`` or ``tensors``.
-        rows: its rows (`LayerRow` or `TensorRow`), in the order of the table.
-        finding_rows, file_rows: the two tables beside it.
-        summary: means and counts.
-        parameters: the options that numbers depend on.
-        exit_code: 0, or 3 when something could not be read or there was nothing to analyse.
-        interrupted: the run was stopped before its end.
-    """
-
-    table: str
-    rows: tuple[Any, ...]
-    finding_rows: tuple[FindingRow, ...]
-    file_rows: tuple[FileRow, ...]
-    summary: dict[str, Any]
-    parameters: dict[str, Any]
-    exit_code: int
-    interrupted: bool = False
-
-    @property
-    def layers(self) -> pa.Table:
-        """The main table: one row per layer view (analyze) or per tensor (describe)."""
-        return arrow_table(self.table, self.rows, self._metadata())
-
-    @property
-    def tensors(self) -> pa.Table:
-        """The main table, by the name it has for `describe`."""
-        return self.layers
-
-    @property
-    def findings(self) -> pa.Table:
-        """One row per finding."""
-        return arrow_table("findings", self.finding_rows, self._metadata())
-
-    @property
-    def files(self) -> pa.Table:
-        """One row per file."""
-        return arrow_table("files", self.file_rows, self._metadata())
-
-    def _metadata(self) -> dict[str, str]:
-        from ww_static import __version__
-
-        return {
-            "ww_static.engine_version": __version__,
-            "ww_static.params": json.dumps(self.parameters, sort_keys=True, separators=(",", ":")),
-            "ww_static.inputs": json.dumps([row.sha256 for row in self.file_rows if row.sha256]),
-        }
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Result(Tables):
+    """What `analyze` and `describe` give. Iterating yields the rows of the main table; Arrow takes it without a copy."""
 
     def to_pandas(self) -> pd.DataFrame:
         """The main table as a pandas data frame; pandas must be installed."""
@@ -93,53 +39,13 @@ class Result:
             UsageError: the suffix means nothing.
             OSError: the file cannot be written; what was there before is untouched.
         """
-        from ww_static import writers
-
         writers.write(self, os.fspath(path))
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self.layers.__arrow_c_stream__(requested_schema)
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
     def __repr__(self) -> str:
-        from ww_static import render
-
         return render.plain_text(self)
 
     def _repr_html_(self) -> str:
-        from ww_static import render
-
         return render.html(self)
-
-
-def arrow_table(table: str, records: Sequence[Any], metadata: dict[str, str] | None = None) -> pa.Table:
-    """Rows of one kind as an Arrow table with the documented schema; text that is not UTF-8 is escaped."""
-    import pyarrow as pa
-
-    described = schema.arrow_schema(table)
-    described = described.with_metadata({**(described.metadata or {}), **(metadata or {})})
-    names = [field.name for field in fields(TABLES[table])]
-    arrays = [pa.array([_cell(getattr(record, name)) for record in records], type=described.field(name).type) for name in names]
-    return pa.Table.from_arrays(arrays, schema=described)
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, str):
-        return utf8(value)
-    if isinstance(value, dict):
-        return list(value.items())
-    return value
-
-
-def utf8(text: str) -> str:
-    """`text` with the bytes of names that are not UTF-8 written as escapes; everything else verbatim."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return "".join(escape(c) if 0xD800 <= ord(c) <= 0xDFFF else c for c in text)
-    return text

@@ -1,4 +1,4 @@
-"""Results as files: one function per format, every file complete or absent."""
+"""Tabless as files: one function per format, every file complete or absent."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields
 from typing import IO, TYPE_CHECKING, Any
 
-from ww_static import render, rows
-from ww_static.errors import UsageError
-from ww_static.results import NAME, Result, utf8
+from ww_static import __version__, render, rows
+from ww_static.errors import UsageError, escape
+from ww_static.tables import Tables, utf8
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +42,7 @@ def format_of(path: str) -> str:
     return SUFFIXES[suffix]
 
 
-def write(result: Result, path: str) -> None:
+def write(result: Tables, path: str) -> None:
     """Writes a result to `path`, by suffix; see `Result.write`."""
     kind = format_of(path)
     if kind == "folder":
@@ -60,15 +60,15 @@ def write(result: Result, path: str) -> None:
             stream.write(text(result, kind).encode("utf-8"))
 
 
-def text(result: Result, kind: str) -> str:
+def text(result: Tables, kind: str) -> str:
     """A result as text: ``json``, ``jsonl``, ``csv``, ``markdown`` or ``table``."""
-    makers: dict[str, Callable[[Result], str]] = {
+    makers: dict[str, Callable[[Tables], str]] = {
         "json": document, "jsonl": lines, "csv": flat, "markdown": render.markdown, "table": render.plain_text,
     }  # fmt: skip
     return makers[kind](result)
 
 
-def binary(result: Result, kind: str) -> bytes:
+def binary(result: Tables, kind: str) -> bytes:
     """A result as ``parquet`` or ``arrow`` bytes."""
     stream = io.BytesIO()
     (_parquet if kind == "parquet" else _arrow)(result.layers, stream)
@@ -139,13 +139,11 @@ def _json(value: Any) -> Any:
     return dict(value) if isinstance(value, dict) else value
 
 
-def document(result: Result) -> str:
+def document(result: Tables) -> str:
     """The whole result as one JSON document, keys sorted; its schema is `ww_static.schema.document_schema`."""
-    from ww_static import __version__
-
     whole = {
         "schema_version": rows.SCHEMA_VERSION,
-        "tool": {"name": NAME, "version": __version__},
+        "tool": {"name": "ww-static", "version": __version__},
         "parameters": result.parameters,
         "summary": result.summary,
         "exit": result.exit_code,
@@ -161,21 +159,21 @@ def line(kind: str, row: Any) -> str:
     return json.dumps({"record": kind, **record(row)}, sort_keys=True, allow_nan=False) + "\n"
 
 
-def lines(result: Result) -> str:
+def lines(result: Tables) -> str:
     """Every row of every table as a line of JSON, then the summary."""
     kinds = (result.table.removesuffix("s"), result.rows), ("finding", result.finding_rows), ("file", result.file_rows)
     body = [line(kind, row) for kind, table in kinds for row in table]
     return "".join(body) + summary_line(result)
 
 
-def summary_line(result: Result) -> str:
+def summary_line(result: Tables) -> str:
     """The last line of the JSON lines: the summary and the exit code."""
     last = {"record": "summary", "summary": result.summary, "parameters": result.parameters, "exit": result.exit_code}
     return json.dumps(last, sort_keys=True, allow_nan=False) + "\n"
 
 
-def flat(result: Result) -> str:
-    """The main table as CSV (RFC 4180): missing is empty, lists and maps are JSON, formula cells start with a quote."""
+def flat(result: Tables) -> str:
+    """The main table as CSV (RFC 4180): missing is empty, lists and maps are JSON, text is escaped, formula cells start with a quote."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     names = [field.name for field in fields(rows.TABLES[result.table])]
@@ -193,6 +191,6 @@ def _csv(value: Any) -> str:
     if isinstance(value, (tuple, dict)):
         return json.dumps(_json(value), sort_keys=True)
     if isinstance(value, str):
-        shown = utf8(value)
+        shown = escape(value)
         return "'" + shown if shown[:1] in ("=", "+", "-", "@", "\t", "\r") else shown
     return repr(value)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ww_static import dtypes, storage
 from ww_static.errors import FormatError, LimitError
-from ww_static.protocol import Extent, Finding, Limits, TensorSpec, Window
+from ww_static.protocol import Extent, Finding, Limits, ModelFile, TensorSpec, Window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,6 +39,22 @@ def sniff(path: Path, head: bytes) -> bool:
     if len(head) > _PREFIX and head[_PREFIX:].lstrip()[:1] == b"{" and _length(head) < _PLAUSIBLE:
         return True
     return path.name.lower().endswith((".safetensors", _INDEX_SUFFIX)) and not head.startswith(_FOREIGN)
+
+
+def models(names: Sequence[str]) -> list[ModelFile]:
+    """One entry per index, per set of shards without an index, and per other ``.safetensors`` file."""
+    indexed = {name[: -len(_INDEX_SUFFIX)] for name in names if name.lower().endswith(_INDEX_SUFFIX)}
+    found = []
+    for name in names:
+        shard = _SHARD.fullmatch(name)
+        if name.lower().endswith(_INDEX_SUFFIX):
+            found.append(ModelFile(name, name[: -len(_INDEX_SUFFIX)]))
+        elif shard and shard["stem"] not in indexed:
+            indexed.add(shard["stem"])  # the other shards of the set belong to this entry
+            found.append(ModelFile(name, shard["stem"]))
+        elif not shard and name.lower().endswith(".safetensors"):
+            found.append(ModelFile(name, name[: -len(".safetensors")]))
+    return found
 
 
 def open(path: Path, limits: Limits) -> SafetensorsCheckpoint:  # the reader contract names this function

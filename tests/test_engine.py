@@ -1,0 +1,283 @@
+"""Runs: memory limits, ties, dead workers, files that change, interruption, any executor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ww_static as ww
+from conftest import Writer
+from support import safetensors_bytes
+from ww_static import analysis, engine, memory, models, tasks
+from ww_static.errors import FormatError
+from ww_static.options import Options
+from ww_static.plan import Settings, plan_model
+from ww_static.rows import LayerRow
+
+
+def matrix(seed: int, n: int = 60, m: int = 40) -> Any:
+    return np.random.default_rng(seed).standard_t(3, (n, m)).astype(np.float32)
+
+
+def some(count: int = 5) -> dict[str, Any]:
+    return {f"layer.{i}.weight": matrix(i) for i in range(count)} | {"norm.weight": np.ones(40, np.float32)}
+
+
+def test_layer_that_cannot_fit_is_a_row_that_says_what_it_needs(save: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save({"big.weight": matrix(1, 900, 800), "small.weight": matrix(2, 30, 20)})
+    small, big = (
+        analysis.memory_needed(view) for view in plan_model(models.locate([str(path)])[0], Options(), Settings()).views[::-1]
+    )
+    monkeypatch.setattr(memory, "private_bytes", lambda: 0)
+    result = ww.analyze(path, max_memory=memory.RESULT_BYTES + (small + big) // 2)
+    found = {row.name: row for row in result}
+    row = found["big.weight"]
+    assert (row.status, row.reason) == ("skipped", "memory_limit")
+    assert row.message is not None
+    assert row.message.startswith(f"needs {big} bytes")
+    assert found["small.weight"].status == "success"
+    assert result.exit_code == 3
+    assert [finding.category for finding in result.finding_rows] == ["budget_exceeded"]
+
+
+def test_small_budget_costs_ranks_and_never_another_number(save: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    W = matrix(3, 900, 30).astype(np.float64) @ matrix(4, 30, 300).astype(np.float64)
+    path = save({"low_rank.weight": W})
+    view = plan_model(models.locate([str(path)])[0], Options(), Settings()).views[0]
+    needed, wanted = analysis.memory_needed(view), analysis.memory_wanted(view)
+    assert needed < wanted
+    monkeypatch.setattr(memory, "private_bytes", lambda: 0)
+    (tight,) = ww.analyze(path, max_memory=memory.RESULT_BYTES + needed)
+    (full,) = ww.analyze(path)
+    assert (full.method, full.matrix_rank, full.rank_loss) == ("svd", 30, 270)
+    assert (tight.method, tight.matrix_rank) == ("gram", None)
+    assert tight.null_reasons["matrix_rank"] == "below_spectral_floor"
+    assert (tight.alpha, tight.norm) == (pytest.approx(full.alpha, rel=1e-10), pytest.approx(full.norm, rel=1e-12))
+
+
+def test_tied_tensors_are_computed_once_and_counted_once(save: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    W = matrix(5)
+    path = save({"embed_tokens.weight": W, "lm_head.weight": W, "other.weight": matrix(6)})
+    computed: list[str] = []
+    original = analysis.analyze_view
+
+    def counted(*given: Any) -> LayerRow:
+        computed.append(given[1].spec.name)
+        return original(*given)
+
+    monkeypatch.setattr(analysis, "analyze_view", counted)
+    result = ww.analyze(path)
+    first, second, _ = result
+    assert sorted(computed) == ["embed_tokens.weight", "other.weight"]
+    assert (first.tied_to, second.tied_to) == (None, "embed_tokens.weight")
+    assert (second.name, second.kind, second.alpha) == ("lm_head.weight", "head", first.alpha)
+    assert result.summary["metrics"]["alpha"]["n"] == 2
+
+
+def test_jobs_and_executors_give_equal_rows(save: Writer) -> None:
+    path = save(some())
+    inline = ww.analyze(path, jobs=1)
+    with ThreadPoolExecutor(3) as pool:
+        assert ww.analyze(path, executor=pool).layers.equals(inline.layers)
+    assert ww.analyze(path, jobs=2).layers.equals(inline.layers)
+
+
+def test_rows_are_handed_over_in_order_as_soon_as_they_are_there(save: Writer) -> None:
+    seen: list[LayerRow] = []
+    run = engine.run(models.locate([str(save(some()))]), Options(), Settings(), on_row=seen.append)
+    assert tuple(seen) == run.layers
+
+
+def test_progress_reaches_its_total(save: Writer) -> None:
+    seen: list[engine.Progress] = []
+    ww.analyze(save(some()), progress=seen.append)
+    assert seen[-1].done == pytest.approx(seen[-1].total)
+    assert [one.done for one in seen] == sorted(one.done for one in seen)
+
+
+class Dying(Executor):
+    """Runs tasks here, but the worker of one layer dies."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        from pebble import ProcessExpired
+
+        future: Future[Any] = Future()
+        if fn is tasks.spectrum_of_view and args[3].spec.name == "layer.2.weight":
+            future.set_exception(ProcessExpired("gone", code=-signal.SIGSEGV))  # type: ignore[no-untyped-call]
+        else:
+            future.set_result(fn(*args, **kwargs))
+        return future
+
+
+def test_dead_worker_costs_one_row(save: Writer) -> None:
+    path = save(some())
+    clean = {row.name: row for row in ww.analyze(path)}
+    result = ww.analyze(path, executor=Dying())
+    for row in result:
+        if row.name == "layer.2.weight":
+            assert (row.status, row.reason, row.message) == ("failed", "reader_crash", "worker died by SIGSEGV")
+        else:
+            assert row == clean[row.name]
+    assert result.exit_code == 3
+
+
+def _kill(path: str) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def test_killed_worker_process_is_told_from_an_error() -> None:
+    from ww_static.executors import WorkerExecutor, death
+
+    pool = WorkerExecutor(1)
+    try:
+        error = pool.submit(_kill, "x").exception(timeout=60)
+        assert error is not None
+        assert death(error) == "worker died by SIGKILL"
+        assert death(ValueError()) is None
+        assert pool.submit(len, "still alive").result(timeout=60) == 11
+    finally:
+        pool.shutdown()
+
+
+def test_file_that_changes_between_plan_and_task_is_not_mixed_in(save: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(some())
+    original = tasks.survey_tensors
+
+    def meddling(*given: Any) -> Any:
+        os.utime(path, ns=(1, 1))
+        return original(*given)
+
+    monkeypatch.setattr(tasks, "survey_tensors", meddling)
+    result = ww.analyze(path)
+    assert {row.reason for row in result if row.name.startswith("layer")} == {"changed_while_reading"}
+    assert result.exit_code == 3
+
+
+def test_one_unreadable_model_raises_and_one_of_several_is_a_row(save: Writer, tmp_path: Path) -> None:
+    good = save(some())
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(good.read_bytes()[:-3])
+    with pytest.raises(FormatError, match=r"bad\.safetensors: truncated: tensor 'norm.weight'") as caught:
+        ww.analyze(bad)
+    assert caught.value.category == "truncated"
+    with pytest.raises(FormatError, match="truncated"):
+        ww.describe(bad)
+    result = ww.analyze([good, bad])
+    (row,) = [row for row in result if row.status == "error"]
+    assert (row.category, row.file) == ("truncated", "bad.safetensors")
+    assert result.exit_code == 3
+    assert len(result) == 7
+
+
+def test_missing_file_is_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="io_error: no such file"):
+        ww.analyze(tmp_path / "nothing.safetensors")
+
+
+def test_nothing_to_analyse_says_so(save: Writer) -> None:
+    result = ww.analyze(save({"a.bias": np.ones(9, np.float32)}))
+    (finding,) = result.finding_rows
+    assert finding.category == "nothing_to_analyse"
+    assert finding.message == "1 tensors, none of them a matrix of at least 2 x 2 after squeezing"
+    assert result.exit_code == 3
+    empty = ww.analyze(save({}, "empty.safetensors"))
+    assert [finding.category for finding in empty.finding_rows] == ["no_tensors"]
+    assert empty.exit_code == 3
+
+
+def test_selection_leaves_rows_out_and_counts_them(save: Writer) -> None:
+    path = save(some())
+    result = ww.analyze(path, layers=["layer.[01].*"])
+    assert [row.name for row in result] == ["layer.0.weight", "layer.1.weight"]
+    assert result.summary["not_selected"] == 4
+    assert len(ww.analyze(path, layers=[r"re:^layer\.[34]"])) == 2
+    assert len(ww.analyze(path, kinds="norm")) == 1
+    nothing = ww.analyze(path, layers="no-such-*")
+    assert nothing.exit_code == 3
+    assert nothing.finding_rows[0].message == "none of 6 tensors was selected"
+
+
+def test_folder_of_several_models_names_each(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model.safetensors").write_bytes(safetensors_bytes(some(1)))
+    result = ww.analyze(tmp_path)
+    assert {row.model_id for row in result} == {"a/model", "b/model"}
+    assert len(result) == 4
+
+
+def test_fixture_of_bad_options() -> None:
+    for options, words in (
+        ({"metrics": "nope"}, "metric group 'nope'"),
+        ({"conv": "x"}, "--conv is pooled or slices or flatten"),
+        ({"esd_norm": "2/N"}, "--esd-norm"),
+        ({"min_evals": 0}, "--min-evals"),
+        ({"jobs": 0}, "jobs is a positive number"),
+        ({"max_memory": "lots"}, "'lots' is not a size"),
+        ({"layers": "re:("}, "not a regular expression"),
+        ({"seed": -1}, "--seed"),
+        ({"readers": ["nope"]}, "reader 'nope' is not installed"),
+    ):
+        with pytest.raises(ww.UsageError, match=words):
+            ww.analyze("x.safetensors", **options)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+def test_interrupted_run_keeps_its_rows_and_leaves_no_worker(tmp_path: Path) -> None:
+    """Ctrl-C in the middle: exit 130, the finished rows are written, the rest says interrupted."""
+    tensors = {f"a{i}.weight": matrix(i, 50, 40) for i in range(3)} | {f"z{i}.weight": matrix(i, 2600, 2600) for i in range(8)}
+    path = tmp_path / "slow.safetensors"
+    path.write_bytes(safetensors_bytes(tensors))
+    out = tmp_path / "out.jsonl"
+    command = [sys.executable, "-m", "ww_static", "analyze", str(path), "-j", "2", "-o", str(out), "-q"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    time.sleep(6)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    text = out.read_text()
+    assert text.count('"record": "layer"') == 11
+    assert '"reason": "interrupted"' in text
+    assert _group_is_gone(process.pid)
+
+
+def _group_is_gone(group: int) -> bool:
+    """Whether no process of the group is left within ten seconds: the fork server ends when its parent has."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_python_interruption_is_not_swallowed(save: Writer) -> None:
+    def stop(progress: engine.Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ww.analyze(save(some()), progress=stop)
+
+
+def test_blas_gets_its_threads_back(save: Writer) -> None:
+    script = textwrap.dedent(f"""
+        import numpy, threadpoolctl, ww_static
+        count = lambda: [one["num_threads"] for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"]
+        before = count()
+        ww_static.analyze({str(save(some()))!r})
+        assert before == count(), (before, count())
+    """)
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,0 +1,99 @@
+"""Imports point one way: every module may import only what stands below it on the list."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support import ROOT
+
+# From the bottom to the top; modules on one line do not import each other.
+FLOORS = (
+    ("errors", "spectral.missing", "memory"),
+    ("dtypes", "rows", "options"),
+    ("protocol",),
+    ("storage",),
+    ("registry", "facts"),
+    ("seam", "models", "kinds"),
+    ("geometry",),
+    ("layers",),
+    ("spectral.gram",),
+    ("spectral.eigen", "spectral.powerlaw", "spectral.norms", "spectral.detx", "spectral.density", "spectral.statistics"),
+    ("spectral.ranks",),
+    ("reading", "metrics"),
+    ("analysis",),
+    ("plan", "executors"),
+    ("tasks", "findings"),
+    ("engine", "summary", "schema"),
+    ("tables",),
+    ("render", "progress", "doctor"),
+    ("writers",),
+    ("results",),
+    ("api",),
+    ("cli", "testing"),
+    ("__main__",),
+)
+FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+FRAMEWORKS = {"torch", "tensorflow", "keras", "jax"}
+PACKAGE = ROOT / "ww_static"
+READERS = ROOT / "readers" / "ww_static_readers"
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module that a file imports, at its top or inside a function, as a dotted name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def modules() -> dict[str, Path]:
+    found = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+    return {
+        name.removesuffix(".__init__"): path for name, path in found.items() if name not in ("__init__", "spectral.__init__")
+    }
+
+
+def test_every_module_has_a_floor() -> None:
+    assert set(modules()) == set(FLOOR)
+
+
+@pytest.mark.parametrize("name", sorted(FLOOR))
+def test_imports_point_down(name: str) -> None:
+    for target in imported(modules()[name]):
+        inner = target.removeprefix("ww_static.")
+        if target.startswith("ww_static.") and inner in FLOOR:
+            assert FLOOR[inner] < FLOOR[name], f"{name} imports {inner}"
+        assert not target.startswith("ww_static_readers"), "readers come in through their entry points"
+
+
+@pytest.mark.parametrize("name", sorted(name for name in FLOOR if name.startswith("spectral.")))
+def test_the_core_imports_numpy_and_itself_only(name: str) -> None:
+    for target in imported(modules()[name]):
+        root = target.split(".")[0]
+        allowed = root == "numpy" or root in sys.stdlib_module_names
+        assert allowed or target.startswith(("ww_static.spectral", "ww_static.errors")), f"{name} imports {target}"
+
+
+def test_readers_import_the_contract_and_never_each_other() -> None:
+    allowed = {f"ww_static.{name}" for name in ("protocol", "dtypes", "storage", "errors")}
+    for path in READERS.glob("*.py"):
+        for target in imported(path):
+            if target.startswith("ww_static"):
+                inner = target == "ww_static" or any(target == one or target.startswith(one + ".") for one in allowed)
+                assert inner, f"{path.name} imports {target}"
+
+
+def test_no_framework_is_imported_anywhere() -> None:
+    for path in (*PACKAGE.rglob("*.py"), *READERS.glob("*.py")):
+        assert not FRAMEWORKS & {target.split(".")[0] for target in imported(path)}, path
+    text = (ROOT / "pyproject.toml").read_text().split("[project.optional-dependencies]")[0]
+    assert not any(f'"{name}' in text for name in FRAMEWORKS)

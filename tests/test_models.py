@@ -1,0 +1,164 @@
+"""Which files make a model: files, folders, shards, globs, the Hugging Face cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ww_static import models
+
+
+def _tree(root: Path, *files: str) -> Path:
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_bytes(b"x")
+    return root
+
+
+def _shown(*arguments: str | Path) -> list[tuple[str, str]]:
+    return [(source.shown, source.model_id) for source in models.locate([os.fspath(argument) for argument in arguments])]
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("bert.safetensors", "bert"),
+        ("model.safetensors.index.json", "model"),
+        ("Model.SAFETENSORS.INDEX.JSON", "Model"),
+        ("model-00001-of-00004.safetensors", "model"),
+        ("model.fp16-00001-of-00002.safetensors", "model.fp16"),
+        ("weights", "weights"),
+        ("a.b.pt", "a.b"),
+        (".safetensors", ".safetensors"),
+    ],
+)
+def test_the_name_of_a_model_is_its_file_without_suffixes(file: str, name: str) -> None:
+    assert models.model_name(file) == name
+
+
+def test_a_file_is_taken_whatever_it_is_called(tmp_path: Path) -> None:
+    _tree(tmp_path, "odd.name")
+    assert _shown(tmp_path / "odd.name") == [("odd.name", "odd")]
+
+
+def test_a_path_that_does_not_exist_stays_in_the_list(tmp_path: Path) -> None:
+    assert _shown(tmp_path / "gone.safetensors") == [("gone.safetensors", "gone")]
+    assert _shown(tmp_path / "*.none") == [("*.none", "*")]
+
+
+def test_a_folder_gives_its_models_sorted_with_paths_below_it(tmp_path: Path) -> None:
+    _tree(tmp_path, "b/y.safetensors", "a.safetensors", "b/x.safetensors", "c/notes.txt")
+    assert [shown for shown, _ in _shown(tmp_path)] == ["a.safetensors", "b/x.safetensors", "b/y.safetensors"]
+
+
+def test_an_index_stands_for_its_shards(tmp_path: Path) -> None:
+    _tree(
+        tmp_path, "model.safetensors.index.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+        "adapter.safetensors",
+    )  # fmt: skip
+    assert _shown(tmp_path) == [("adapter.safetensors", "adapter"), ("model.safetensors.index.json", "model")]
+
+
+def test_shards_without_an_index_are_one_model(tmp_path: Path) -> None:
+    _tree(tmp_path, *(f"model-{number:05d}-of-00003.safetensors" for number in (1, 2, 3)), "x-00001-of-00001.safetensors")
+    assert [model for _, model in _shown(tmp_path)] == ["model", "x"]
+
+
+def test_files_of_other_formats_beside_a_model_are_named_not_opened(tmp_path: Path) -> None:
+    _tree(tmp_path, "model.safetensors", "pytorch_model.bin", "model.onnx", "README.md", "config.json")
+    (source,) = models.locate([os.fspath(tmp_path)])
+    assert source.shown == "model.safetensors"
+    assert source.beside == ("model.onnx", "pytorch_model.bin")
+
+
+def test_a_folder_of_other_formats_only_gives_each_of_them(tmp_path: Path) -> None:
+    _tree(tmp_path, "pytorch_model.bin", "sub/model.onnx", "README.md")
+    assert [shown for shown, _ in _shown(tmp_path)] == ["pytorch_model.bin", "sub/model.onnx"]
+
+
+def test_a_folder_without_models_is_itself_the_source(tmp_path: Path) -> None:
+    _tree(tmp_path, "empty/README.md")
+    assert _shown(tmp_path / "empty") == [("empty", "empty")]
+
+
+def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
+    _tree(tmp_path, "inside/a.safetensors")
+    (tmp_path / "inside" / "up").symlink_to("..")
+    (tmp_path / "inside" / "again").symlink_to(".")
+    assert _shown(tmp_path / "inside") == [("a.safetensors", "a")]
+
+
+def test_a_glob_is_expanded_in_sorted_order(tmp_path: Path) -> None:
+    _tree(tmp_path, "b.safetensors", "a.safetensors", "c.bin")
+    assert [shown for shown, _ in _shown(tmp_path / "*.safetensors")] == ["a.safetensors", "b.safetensors"]
+
+
+def test_a_file_with_glob_marks_in_its_name_is_that_file(tmp_path: Path) -> None:
+    _tree(tmp_path, "a[1].safetensors", "a1.safetensors")
+    assert _shown(tmp_path / "a[1].safetensors") == [("a[1].safetensors", "a[1]")]
+
+
+def test_the_same_file_is_taken_once(tmp_path: Path) -> None:
+    _tree(tmp_path, "a.safetensors")
+    (tmp_path / "link.safetensors").symlink_to("a.safetensors")
+    found = _shown(tmp_path / "a.safetensors", tmp_path, tmp_path / "." / "a.safetensors", tmp_path / "link.safetensors")
+    assert found == [("a.safetensors", "a")]
+
+
+def test_models_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    _tree(tmp_path, "x/model.safetensors", "y/model.safetensors", "z/other.safetensors")
+    assert [model for _, model in _shown(tmp_path)] == ["x/model", "y/model", "other"]
+
+
+def test_names_stay_unique_when_folders_do_not_help(tmp_path: Path) -> None:
+    _tree(tmp_path, "model.safetensors", "model.bin", "model.pt")
+    names = [name for _, name in _shown(*(tmp_path / file for file in ("model.safetensors", "model.bin", "model.pt")))]
+    assert names == ["model", "model#2", "model#3"]
+
+
+def test_names_stay_unique_when_an_extended_name_is_taken(tmp_path: Path) -> None:
+    _tree(tmp_path, "a/m.safetensors", "b/m.safetensors", "b/m.pt", "c/m#2.safetensors")
+    files = ("a/m.safetensors", "b/m.safetensors", "b/m.pt", "c/m#2.safetensors")
+    names = [name for _, name in _shown(*(tmp_path / file for file in files))]
+    assert len(set(names)) == 4
+
+
+def test_a_cached_repository_is_read_at_the_commit_that_main_names(tmp_path: Path) -> None:
+    repository = tmp_path / "models--org--name"
+    _tree(repository, "snapshots/aaa/model.safetensors", "snapshots/bbb/model.safetensors", "refs/main")
+    (repository / "refs" / "main").write_text("bbb\n")
+    (source,) = models.locate([os.fspath(repository)])
+    assert Path(source.path) == repository / "snapshots" / "bbb" / "model.safetensors"
+
+
+@pytest.mark.parametrize("text", ["../../elsewhere", "gone", "", "..", "a/b", "\udcff"])
+def test_a_commit_that_is_none_gives_every_snapshot(tmp_path: Path, text: str) -> None:
+    repository = tmp_path / "models--org--name"
+    _tree(repository, "snapshots/aaa/model.safetensors", "snapshots/bbb/model.safetensors", "refs/main")
+    (tmp_path / "elsewhere").mkdir()
+    (repository / "refs" / "main").write_bytes(os.fsencode(text))
+    assert [shown for shown, _ in _shown(repository)] == ["aaa/model.safetensors", "bbb/model.safetensors"]
+
+
+def test_a_folder_that_cannot_be_listed_is_a_source_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _tree(tmp_path, "a/x.safetensors", "b/y.safetensors")
+    scandir = os.scandir
+
+    def guarded(path: str) -> object:
+        if path.endswith("b"):
+            raise PermissionError(13, "permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    assert [shown for shown, _ in _shown(tmp_path)] == ["a/x.safetensors", "b"]
+
+
+def test_thousands_of_nested_folders_are_walked_without_recursion(tmp_path: Path) -> None:
+    here = tmp_path
+    for _ in range(300):
+        here = here / "d"
+    _tree(here, "deep.safetensors")
+    ((_, name),) = _shown(tmp_path)
+    assert name == "deep"

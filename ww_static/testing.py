@@ -1,0 +1,525 @@
+"""ReaderSuite: the conformance tests that any reader, ours or theirs, must pass.
+
+A reader's own tests subclass it; pytest collects the subclass, this module never imports pytest:
+
+    from ww_static.testing import ReaderSuite, Stored
+    import my_reader
+
+    class TestMyReader(ReaderSuite):
+        reader = my_reader
+        dtypes = ("F32", "F64")
+
+        def write(self, folder, tensors):
+            path = folder / "model.mine"
+            path.write_bytes(encode({name: stored.array for name, stored in tensors.items()}))
+            return path
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import tracemalloc
+import unittest
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ww_static import dtypes
+from ww_static.errors import FormatError, LimitError
+from ww_static.protocol import SNIFF_BYTES, Checkpoint, Limits, TensorSpec, Window
+from ww_static.seam import OpenCheckpoint
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FRAMEWORKS = ("torch", "tensorflow", "keras", "jax")
+
+# First bytes of files that are something else: name -> head.
+FOREIGN_HEADS: dict[str, bytes] = {
+    "zip": b"PK\x03\x04\x00\x00\x00\x00\x08\x08" + bytes(20) + b"archive/data.pkl",
+    "hdf5": b"\x89HDF\r\n\x1a\n\x00\x00\x00\x00\x00\x08\x08\x00" + bytes(64),
+    "gguf": b"GGUF\x03\x00\x00\x00" + bytes(16),
+    "npy": b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }",
+    "pickle": b"\x80\x02}q\x00(X\x01\x00\x00\x00wq\x01K\x01u.",
+    "torch legacy": b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",
+    "safetensors": b'\x38\x00\x00\x00\x00\x00\x00\x00{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}  ',
+    "onnx": b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:\x10\x0a\x0e",
+    "tflite": b"\x1c\x00\x00\x00TFL3" + bytes(24),
+    "gzip": b"\x1f\x8b\x08\x00" + bytes(16),
+    "html": b"<!DOCTYPE html><html><head><title>Not found</title>",
+    "git lfs pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:",
+    "json": b'{"architectures": ["BertModel"], "hidden_size": 384}',
+    "elf": b"\x7fELF\x02\x01\x01" + bytes(9),
+    "text": b"epoch,loss\n1,0.5\n2,0.25\n",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stored:
+    """A tensor to write: its storage dtype, and the array that `read` must give back, bit for bit.
+
+    Attributes:
+        dtype: storage dtype name.
+        array: of `ww_static.dtypes.numpy_dtype(dtype)`; one uint8 code per element for packed types.
+    """
+
+    dtype: str
+    array: NDArray[Any]
+
+
+class ReaderSuite:
+    """The reader contract as tests. See `ww_static.protocol` for the contract itself.
+
+    Attributes:
+        reader: the module or object with `sniff` and `open`.
+        dtypes: storage dtypes that the format can hold.
+        shapes: shapes that the format can hold.
+        names: tensor names that the format can hold, at least two.
+        claims: formats of `FOREIGN_HEADS` that the reader rightly recognizes, its own first of all.
+        large_shape: a tensor of the first dtype of this shape is written to measure memory; some megabytes.
+        mutations: how many damaged files are tried.
+        seconds: that any one call may take.
+    """
+
+    reader: Any
+    dtypes: tuple[str, ...] = ("F32",)
+    shapes: tuple[tuple[int, ...], ...] = ((6, 8), (4,), (), (0, 3), (2, 3, 4), (1, 1), (3, 0), (1, 2, 1, 4))
+    names: tuple[str, ...] = ("w", "layer.0.weight", "../../up;x", "модель/%s{0}\n\x1b[31m", "")
+    claims: tuple[str, ...] = ()
+    large_shape: tuple[int, ...] = (4096, 512)
+    mutations: int = 400
+    seconds: float = 20.0
+
+    def write(self, folder: Path, tensors: Mapping[str, Stored]) -> Path:
+        """Writes a file of the format and returns its path. `samples` is the alternative to it."""
+        raise unittest.SkipTest("the suite has no write() for this format")
+
+    def samples(self, folder: Path) -> list[tuple[Path, Mapping[str, Stored]]]:
+        """Small files with the tensors that they hold: by default one per storage dtype, one with every name."""
+        made = []
+        for number, dtype in enumerate(self.dtypes):
+            inner = folder / f"sample{number}"
+            inner.mkdir()
+            held = {f"t{place}": _stored(dtype, shape, place) for place, shape in enumerate(self.shapes)}
+            whole = {name: stored for name, stored in held.items() if dtypes.nbytes(dtype, stored.array.size) is not None}
+            made.append((self.write(inner, whole), whole))
+        (folder / "names").mkdir()
+        shape = max(self.shapes, key=lambda shape: (math.prod(shape), shape))
+        named = {name: _stored(self.dtypes[0], shape, place) for place, name in enumerate(self.names)}
+        return [*made, (self.write(folder / "names", named), named)]
+
+    # recognizing
+
+    def test_sniff_recognizes_its_own_files_by_content(self, tmp_path: Path) -> None:
+        for path, _ in self.samples(tmp_path):
+            head = _head(path)
+            assert self.reader.sniff(path, head) is True, f"{path.name} is not recognized"
+            assert self.reader.sniff(Path("nowhere") / path.name, head) is True, (
+                "sniff needs the file: it must only see the head"
+            )
+            assert self.reader.sniff(Path("nowhere/model.bin"), head) is True, "sniff goes by the name: content decides"
+
+    def test_sniff_refuses_what_is_something_else(self) -> None:
+        for name, head in FOREIGN_HEADS.items():
+            if name not in self.claims:
+                assert self.reader.sniff(Path("nowhere/model.bin"), head) is False, f"takes a {name} head for its own"
+
+    def test_sniff_raises_nothing_for_any_head(self, tmp_path: Path) -> None:
+        generator = _generator(1)
+        heads = [generator.bytes(int(size)) for size in generator.integers(0, SNIFF_BYTES + 1, 300)]
+        for path, _ in self.samples(tmp_path):
+            head = _head(path)
+            heads += [head[:size] for size in range(len(head) + 1)]
+            heads += [_mutated(head, generator)[:SNIFF_BYTES] for _ in range(100)]
+        for head in [*heads, *FOREIGN_HEADS.values(), bytes(SNIFF_BYTES), b"\xff" * SNIFF_BYTES]:
+            assert type(self.reader.sniff(Path("nowhere/model.bin"), head)) is bool
+
+    # opening
+
+    def test_open_lists_each_tensor_once_as_it_was_written(self, tmp_path: Path) -> None:
+        for path, held in self.samples(tmp_path):
+            with self._opened(path) as checkpoint:
+                specs = {spec.name: spec for spec in checkpoint.tensors}
+                assert len(specs) == len(checkpoint.tensors), "a name comes twice"
+                assert set(specs) == set(held)
+                for name, stored in held.items():
+                    assert (specs[name].dtype, specs[name].shape) == (stored.dtype, stored.array.shape), name
+                    assert specs[name].encoding in ("raw", "compressed", "quantized")
+                    assert not os.path.isabs(specs[name].file), "file is relative to the folder of the model"
+                    assert ".." not in Path(specs[name].file).parts, "file stays in the folder of the model"
+                assert checkpoint.tensors == checkpoint.tensors, "the list of tensors changes"
+
+    def test_open_reads_the_header_only(self, tmp_path: Path) -> None:
+        path, stored = self._large(tmp_path)
+        self._open(path).close()  # imports are not part of the cost
+        before = _bytes_read()
+        with _peak() as peak, closing(self._open(path)) as checkpoint:
+            assert len(checkpoint.tensors) == 2
+        assert peak[0] < stored.array.nbytes // 4, f"open takes {peak[0]} bytes of memory for a short header"
+        assert _bytes_read() - before < stored.array.nbytes // 4, "open reads the payload"
+
+    def test_open_does_not_look_at_values(self, tmp_path: Path) -> None:
+        for path, _ in self.samples(tmp_path):
+            with closing(self._open(path)) as checkpoint:
+                specs = list(checkpoint.tensors)
+            for spec in specs:
+                if spec.extent is not None and spec.extent.nbytes:
+                    with Path(spec.extent.path).open("r+b") as stream:
+                        stream.seek(spec.extent.offset)
+                        stream.write(b"\xff" * spec.extent.nbytes)
+            with closing(self._open(path)) as checkpoint:
+                assert list(checkpoint.tensors) == specs
+
+    def test_limits_on_the_number_of_tensors_and_axes_are_kept(self, tmp_path: Path) -> None:
+        path, held = self.samples(tmp_path)[-1]
+        axes = max(stored.array.ndim for stored in held.values())
+        limits = [Limits(tensors=len(held) - 1)] + [Limits(rank=axes - 1)] * (axes > 0)
+        for limit in limits:
+            try:
+                OpenCheckpoint(path, "suite", self._open(path, limit), limit).close()
+            except LimitError:
+                continue
+            raise AssertionError(f"a file beyond {limit} was opened")
+
+    def test_a_missing_file_and_a_fifo_are_refused(self, tmp_path: Path) -> None:
+        bad = [tmp_path / "missing"]
+        if hasattr(os, "mkfifo"):
+            os.mkfifo(tmp_path / "fifo")
+            bad.append(tmp_path / "fifo")
+        for path in bad:
+            with self._in_time(path.name):
+                assert self._error_of(path) is not None, f"a {path.name} was opened"
+
+    # reading
+
+    def test_read_gives_the_stored_values_in_the_storage_dtype(self, tmp_path: Path) -> None:
+        for path, held in self.samples(tmp_path):
+            with self._opened(path) as checkpoint:
+                for spec in [*checkpoint.tensors, *reversed(checkpoint.tensors)]:
+                    _same(checkpoint.direct.read(spec), held[spec.name].array, spec, ())
+                    _same(checkpoint.read(spec), held[spec.name].array, spec, ())
+
+    def test_read_of_a_window_is_the_window_of_the_whole(self, tmp_path: Path) -> None:
+        generator = _generator(2)
+        for path, held in self.samples(tmp_path):
+            with self._opened(path) as checkpoint:
+                for spec in checkpoint.tensors:
+                    for window in _windows(spec.shape, generator):
+                        expected = held[spec.name].array[window]
+                        _same(checkpoint.direct.read(spec, window), expected, spec, window)
+                        _same(checkpoint.read(spec, window), expected, spec, window)
+
+    def test_a_small_window_of_a_large_tensor_costs_little_memory(self, tmp_path: Path) -> None:
+        path, stored = self._large(tmp_path)
+        size = self.large_shape[0]
+        with self._opened(path) as checkpoint:
+            spec = next(spec for spec in checkpoint.tensors if spec.shape == self.large_shape)
+            checkpoint.read(spec, (slice(0, 1),))
+            for window in ((slice(size - 2, size),), (slice(5, 6),), (slice(size // 2, size // 2 - 2, -1),)):
+                with _peak() as peak:
+                    result = checkpoint.direct.read(spec, window)
+                _same(result, stored.array[window], spec, window)
+                allowed = 16 * result.size * 8 + (1 << 18)
+                assert peak[0] < min(allowed, stored.array.nbytes // 4), f"{peak[0]} bytes of memory for {result.nbytes}"
+
+    def test_arrays_stay_valid_when_the_checkpoint_is_closed(self, tmp_path: Path) -> None:
+        for path, held in self.samples(tmp_path):
+            checkpoint = self._open(path)
+            arrays = [(spec, checkpoint.read(spec)) for spec in checkpoint.tensors]
+            checkpoint.close()
+            del checkpoint
+            gc.collect()
+            for spec, array in arrays:
+                _same(array, held[spec.name].array, spec, ())
+
+    def test_two_open_checkpoints_do_not_disturb_each_other(self, tmp_path: Path) -> None:
+        samples = self.samples(tmp_path)
+        (path, held), (other_path, other_held) = samples[0], samples[-1]
+        with closing(self._open(path)) as first, closing(self._open(other_path)) as other:
+            self._open(path).close()
+            for spec in first.tensors:
+                _same(first.read(spec), held[spec.name].array, spec, ())
+            for spec in other.tensors:
+                _same(other.read(spec), other_held[spec.name].array, spec, ())
+            for spec in first.tensors:
+                _same(first.read(spec), held[spec.name].array, spec, ())
+
+    def test_extents_are_where_the_values_lie(self, tmp_path: Path) -> None:
+        import numpy as np
+
+        for path, held in self.samples(tmp_path):
+            with closing(self._open(path)) as checkpoint:
+                for spec in checkpoint.tensors:
+                    if spec.extent is None:
+                        continue
+                    raw = Path(spec.extent.path).read_bytes()
+                    assert 0 <= spec.extent.offset <= spec.extent.offset + spec.extent.nbytes <= len(raw)
+                    if spec.encoding != "raw":
+                        continue
+                    flat = np.frombuffer(raw, np.uint8, spec.extent.nbytes, spec.extent.offset)
+                    codes = dtypes.unpack(flat, spec.dtype) if dtypes.DTYPES[spec.dtype].packed else flat
+                    assert codes.tobytes() == held[spec.name].array.tobytes(), f"'{spec.name}' is not at its extent"
+
+    # damage
+
+    def test_damaged_files_raise_format_errors_and_nothing_else(self, tmp_path: Path) -> None:
+        for number, (path, _) in enumerate((self.samples(tmp_path)[0], self.samples(_below(tmp_path, "again"))[-1])):
+            original = path.read_bytes()
+            generator = _generator(3 + number)
+            for attempt in range(self.mutations):
+                path.write_bytes(_mutated(original, generator))
+                self._survives(path, f"mutation {attempt} of sample {number}")
+
+    def test_truncated_files_raise_format_errors_and_never_give_other_values(self, tmp_path: Path) -> None:
+        path, held = self.samples(tmp_path)[0]
+        original = path.read_bytes()
+        lengths = {*range(min(len(original), 400)), *range(0, len(original), len(original) // 200 + 1), len(original) - 1}
+        for length in sorted(lengths):
+            path.write_bytes(original[:length])
+            for name, array in self._survives(path, f"cut to {length} bytes of {len(original)}").items():
+                assert name in held, f"cut to {length} bytes: tensor '{name}' is made up"
+                assert array.tobytes() == held[name].array.tobytes(), f"cut to {length} bytes: '{name}' has other values"
+
+    def test_errors_name_a_category_on_one_line_and_survive_pickling(self, tmp_path: Path) -> None:
+        path, _ = self.samples(tmp_path)[-1]
+        original = path.read_bytes()
+        errors = [self._error_of(tmp_path / "missing")]
+        for length in range(0, len(original), len(original) // 50 + 1):
+            path.write_bytes(original[:length])
+            errors.append(self._error_of(path))
+        for error in filter(None, errors):
+            copy = pickle.loads(pickle.dumps(error))
+            assert (type(copy), copy.args, str(copy)) == (type(error), error.args, str(error))
+            assert error.category.isidentifier(), f"category '{error.category}'"
+            assert error.category.islower(), f"category '{error.category}'"
+            assert error.problem.rstrip(".") == error.problem != "", f"problem '{error.problem}' ends with a full stop"
+            assert str(error).isprintable(), "the message has control characters or a second line"
+
+    # housekeeping
+
+    def test_descriptors_are_given_back(self, tmp_path: Path) -> None:
+        path, _ = self.samples(tmp_path)[0]
+        broken = path.with_name("broken-" + path.name)
+        broken.write_bytes(path.read_bytes()[:-1][:40])
+        before = _descriptors()
+        for _ in range(100):
+            self._survives(path, "the intact sample")
+            self._survives(broken, "cut to 40 bytes")
+        gc.collect()
+        assert _descriptors() == before, "descriptors are left open"
+
+    def test_no_framework_is_imported(self, tmp_path: Path) -> None:
+        path, _ = self.samples(tmp_path)[0]
+        is_module = type(self.reader) is type(os)
+        module = self.reader.__name__ if is_module else type(self.reader).__module__
+        program = (
+            "import importlib, pathlib, sys\n"
+            "from ww_static.protocol import Limits\n"
+            "reader = importlib.import_module(sys.argv[1])\n"
+            "if sys.argv[2] == 'True':\n"
+            "    checkpoint = reader.open(pathlib.Path(sys.argv[3]), Limits())\n"
+            "    [checkpoint.read(spec) for spec in checkpoint.tensors]\n"
+            "    checkpoint.close()\n"
+            f"print([name for name in {FRAMEWORKS} if name in sys.modules])\n"
+        )
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+        command = [sys.executable, "-c", program, module, str(is_module), str(path)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stdout + done.stderr
+
+    # what the tests are made of
+
+    def _open(self, path: Path, limits: Limits | None = None) -> Checkpoint:
+        checkpoint: Checkpoint = self.reader.open(path, limits or Limits())
+        return checkpoint
+
+    @contextmanager
+    def _opened(self, path: Path) -> Iterator[_Both]:
+        direct = self._open(path)
+        with closing(_Both(path, "suite", direct, Limits())) as checkpoint:
+            checkpoint.direct = direct
+            yield checkpoint
+
+    def _large(self, folder: Path) -> tuple[Path, Stored]:
+        stored = _stored(self.dtypes[0], self.large_shape, 0)
+        small = _stored(self.dtypes[0], max(self.shapes, key=math.prod), 1)
+        return self.write(folder, {self.names[0]: stored, self.names[1]: small}), stored
+
+    def _survives(self, path: Path, what: str) -> dict[str, NDArray[Any]]:
+        """Opens and reads all of it, as far as it can be read; anything but a FormatError is a failure."""
+        values: dict[str, NDArray[Any]] = {}
+        with self._in_time(what):
+            try:
+                with _peak() as peak:
+                    checkpoint = self._open(path)
+                with closing(checkpoint):
+                    for spec in checkpoint.tensors:
+                        small = math.prod(spec.shape) < 1 << 20
+                        array = checkpoint.read(spec, () if small else (slice(0, 1),) * len(spec.shape))
+                        values.update({spec.name: array} if small else {})
+            except FormatError:
+                pass
+            except Exception as error:
+                raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
+        assert peak[0] < 1 << 26, f"{what}: open takes {peak[0]} bytes of memory"
+        return values
+
+    def _error_of(self, path: Path) -> FormatError | None:
+        try:
+            with closing(self._open(path)) as checkpoint:
+                for spec in checkpoint.tensors:
+                    checkpoint.read(spec)
+        except FormatError as error:
+            return error
+        return None
+
+    @contextmanager
+    def _in_time(self, what: str) -> Iterator[None]:
+        """Ends a call that hangs, where the platform can."""
+
+        def late(number: int, frame: object) -> None:
+            raise _TooLateError(f"{what}: not done in {self.seconds} seconds")
+
+        if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGALRM, late)
+        signal.setitimer(signal.ITIMER_REAL, self.seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+
+class _Both(OpenCheckpoint):
+    """A checkpoint behind the seam, and the same one as the reader gave it."""
+
+    direct: Checkpoint
+
+
+class _TooLateError(BaseException):
+    """Not an Exception, so that no reader catches it."""
+
+
+def _generator(seed: int) -> np.random.Generator:
+    import numpy as np
+
+    return np.random.default_rng(seed)
+
+
+def _stored(dtype: str, shape: tuple[int, ...], seed: int) -> Stored:
+    """A tensor of any bits at all: values, infinities, NaN payloads."""
+    import numpy as np
+
+    generator = _generator(seed)
+    storage, stored = dtypes.storage_dtype(dtype), dtypes.numpy_dtype(dtype)
+    if storage.packed:
+        return Stored(dtype, generator.integers(0, 1 << storage.bits, shape).astype(np.uint8))
+    if storage.family == "boolean":
+        return Stored(dtype, generator.integers(0, 2, shape).astype(np.bool_))
+    raw = np.frombuffer(generator.bytes(math.prod(shape) * stored.itemsize), stored)
+    return Stored(dtype, raw.reshape(shape))
+
+
+def _windows(shape: tuple[int, ...], generator: np.random.Generator) -> list[Window]:
+    """Every odd cut of each axis, fewer slices than axes, and a sample of the combinations."""
+    cuts = [_cuts(size) for size in shape]
+    windows: list[Window] = [()]
+    for axis in range(len(shape)):
+        windows += [(slice(None),) * axis + (cut,) for cut in cuts[axis]]
+    for _ in range(60 if shape else 0):
+        axes = int(generator.integers(1, len(shape) + 1))
+        windows.append(tuple(cuts[axis][int(generator.integers(len(cuts[axis])))] for axis in range(axes)))
+    return windows
+
+
+def _cuts(size: int) -> list[slice]:
+    far = sys.maxsize
+    bounds = [
+        (None, None), (0, 0), (1, None), (None, -1), (-2, None), (-far, far), (far, None), (size, None), (size - 1, size), (3, 1),
+        (1, 2),
+    ]  # fmt: skip
+    ends = [(None, None), (size - 1, None), (-1, None), (far, -far), (4, 0), (0, 4), (1, None)]
+    forward = [slice(start, stop, step) for start, stop in bounds for step in (None, 2, size + 5, far)]
+    return forward + [slice(start, stop, step) for start, stop in ends for step in (-1, -3, -(size + 5), -far)]
+
+
+def _same(array: Any, expected: NDArray[Any], spec: TensorSpec, window: Window) -> None:
+    import numpy as np
+
+    where = f"'{spec.name}' {spec.dtype} {spec.shape} window {window}"
+    promised = np.dtype(np.float32) if spec.encoding == "quantized" else dtypes.numpy_dtype(spec.dtype)
+    assert isinstance(array, np.ndarray), f"{where}: a {type(array).__name__}"
+    assert array.dtype.newbyteorder("<") == promised, f"{where}: {array.dtype} where {promised} was promised"
+    assert array.shape == expected.shape, f"{where}: shape {array.shape}, not {expected.shape}"
+    assert array.astype(promised).tobytes() == expected.astype(promised).tobytes(), f"{where}: other values"
+
+
+def _mutated(original: bytes, generator: np.random.Generator) -> bytes:
+    """`original` with a few bytes changed, taken out or put in, more often near the start, where headers are."""
+    data = bytearray(original)
+    for _ in range(int(generator.integers(1, 5))):
+        near = len(data) if generator.random() < 0.3 else min(len(data), 256)
+        place = int(generator.integers(0, max(near, 1)))
+        kind = int(generator.integers(0, 5))
+        if kind == 0:
+            data[place : place + 1] = generator.bytes(1)
+        elif kind == 1 and place < len(data):
+            data[place] ^= 1 << int(generator.integers(0, 8))
+        elif kind == 2:
+            del data[place : place + int(generator.integers(1, 9))]
+        elif kind == 3:
+            data[place:place] = generator.bytes(int(generator.integers(1, 9)))
+        else:
+            data[place:place] = data[place // 2 : place // 2 + int(generator.integers(1, 33))]
+    return bytes(data)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(SNIFF_BYTES)
+
+
+def _below(folder: Path, name: str) -> Path:
+    (folder / name).mkdir()
+    return folder / name
+
+
+def _descriptors() -> int | None:
+    return len(os.listdir("/dev/fd")) if os.path.isdir("/dev/fd") else None
+
+
+def _bytes_read() -> int:
+    """Bytes that this process has asked the system for, where it says so."""
+    try:
+        return int(Path("/proc/self/io").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+@contextmanager
+def _peak() -> Iterator[list[int]]:
+    """The most memory that Python and numpy held at once inside, in bytes; maps of files do not count."""
+    peak = [0]
+    nested = tracemalloc.is_tracing()
+    if not nested:
+        tracemalloc.start()
+    tracemalloc.reset_peak()
+    start = tracemalloc.get_traced_memory()[0]
+    try:
+        yield peak
+    finally:
+        peak[0] = tracemalloc.get_traced_memory()[1] - start
+        if not nested:
+            tracemalloc.stop()
