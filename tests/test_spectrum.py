@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ww_static import NonFiniteError, spectrum
+from ww_static import NonFiniteError, TailFit, detx, spectrum, tail
 from ww_static.spectral import eigen, gram, norms, ranks
+from ww_static.spectral.detx import DetX
 from ww_static.spectral.eigen import singular_values, spectrum_of_blocks
 from ww_static.spectral.missing import Missing
 
@@ -70,6 +71,36 @@ def test_esd_is_invariant_and_scales_with_the_square(n: int, m: int, seed: int, 
     assert lam(W.T) == pytest.approx(expected, abs=tolerance)
     assert lam(W[rng.permutation(n)][:, rng.permutation(m)]) == pytest.approx(expected, abs=tolerance)
     assert lam(c * W) == pytest.approx(c * c * expected, abs=c * c * tolerance)
+
+
+@pytest.mark.parametrize("shape", [(200, 120), (150, 150), (90, 400)])
+def test_fit_and_ranks_are_invariant(shape: tuple[int, int]) -> None:
+    """T22: alpha, D, entropy, stable rank and detX_num, with the cut far below every eigenvalue."""
+    rng = np.random.default_rng(22)
+    W = rng.standard_t(2.5, shape)
+
+    def summary(matrix: Matrix) -> list[float]:
+        found = spectrum(matrix)
+        eigenvalues = found.eigenvalues
+        fit, space = tail(eigenvalues), detx(eigenvalues)
+        assert isinstance(fit, TailFit)
+        assert isinstance(space, DetX)
+        rank = ranks.hard_rank([found])
+        assert isinstance(rank, int)
+        entropy, stable = ranks.matrix_entropy(eigenvalues, rank), norms.stable_rank(eigenvalues)
+        return [float(value) for value in (fit.alpha, fit.D, entropy, stable, space.num, rank)]  # type: ignore[arg-type]
+
+    expected = summary(W)
+    changed = (
+        3.7 * W,
+        1e-2 * W,
+        W.T,
+        W[rng.permutation(shape[0])],
+        W[:, rng.permutation(shape[1])],
+        orthonormal(rng, shape[0], shape[0]) @ W,
+    )
+    for matrix in changed:
+        assert summary(matrix) == pytest.approx(expected, rel=1e-9)
 
 
 def test_gaussian_stable_rank_and_entropy_have_their_values() -> None:

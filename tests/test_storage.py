@@ -90,7 +90,7 @@ def test_a_name_below_the_folder_is_opened(root: Path, reference: str, content: 
     ],
 )  # fmt: skip
 def test_a_reference_that_could_lead_out_is_refused(root: Path, reference: str) -> None:
-    with pytest.raises(UnsafeFileError, match="path_escape: index: .* leaves the model directory") as caught:
+    with pytest.raises(UnsafeFileError, match=r"path_escape: index: .* leaves the model directory") as caught:
         storage.open_inside(root, reference, "index")
     assert str(caught.value).isprintable()
 
@@ -118,8 +118,8 @@ def test_a_part_that_is_no_regular_file_is_refused(root: Path) -> None:
             storage.open_inside(root, reference, "index")
 
 
-def test_a_file_in_place_of_a_folder_is_refused(root: Path) -> None:
-    with pytest.raises(FormatError, match="index: "):
+def test_below_a_file_there_is_nothing(root: Path) -> None:
+    with pytest.raises(FormatError, match="missing_part: index: 'part/below' is missing"):
         storage.open_inside(root, "part/below", "index")
 
 
@@ -145,7 +145,7 @@ def test_a_folder_that_is_a_link_is_not_entered(root: Path, tmp_path: Path) -> N
     (root / "out").symlink_to("../outside")
     (root / "in").symlink_to("sub")
     for reference in ("out/part", "in/part", "in/deep/part"):
-        with pytest.raises(UnsafeFileError, match="path_escape: index: .* passes through a link"):
+        with pytest.raises(UnsafeFileError, match=r"path_escape: index: .* passes through a link"):
             storage.open_inside(root, reference, "index")
 
 
@@ -154,7 +154,7 @@ def test_circles_and_long_chains_of_links_end(root: Path) -> None:
     for number in range(12):
         (root / f"chain{number}").symlink_to(f"chain{number + 1}" if number < 11 else "part")
     for reference in ("self", "chain0"):
-        with pytest.raises(UnsafeFileError, match="path_escape: index: .* is a chain of more than 8 links"):
+        with pytest.raises(UnsafeFileError, match=r"path_escape: index: .* is a chain of more than 8 links"):
             storage.open_inside(root, reference, "index")
     assert _content(storage.open_inside(root, "chain6", "index")) == b"part"
 
@@ -169,10 +169,9 @@ def test_a_folder_that_is_gone_is_a_missing_part(tmp_path: Path) -> None:
 def test_no_reference_ever_opens_the_secret(root: Path, parts: list[str]) -> None:
     try:
         content = _content(storage.open_inside(root, "/".join(parts), "index"))
-    except FormatError as error:
-        assert error.category in ("path_escape", "missing_part", "bad_header", "not_regular_file", "io_error")
-    else:
-        assert content != b"secret"
+    except FormatError:
+        return
+    assert content != b"secret"
 
 
 # the Hugging Face cache

@@ -26,14 +26,16 @@ if TYPE_CHECKING:
         UsageError,
         WWStaticError,
     )
-    from ww_static.protocol import Checkpoint, Extent, Finding, Limits, Reader, TensorSpec
+    from ww_static.protocol import Checkpoint, Extent, Finding, FolderReader, Limits, ModelFile, Reader, TensorSpec
     from ww_static.results import Result
     from ww_static.seam import OpenCheckpoint
     from ww_static.seam import open_checkpoint as open
     from ww_static.spectral.detx import detx
     from ww_static.spectral.eigen import Spectrum, spectrum
     from ww_static.spectral.missing import Missing
+    from ww_static.spectral.norms import stable_rank
     from ww_static.spectral.powerlaw import TailFit, tail
+    from ww_static.spectral.ranks import effective_rank, hard_rank, matrix_entropy
 
 _PLACES = {
     "analyze": "api", "describe": "api", "widen": "dtypes", "open": "seam:open_checkpoint", "OpenCheckpoint": "seam",
@@ -42,12 +44,15 @@ _PLACES = {
     "spectrum": "spectral.eigen", "Missing": "spectral.missing", "TailFit": "spectral.powerlaw", "tail": "spectral.powerlaw",
     "FormatError": "errors", "LimitError": "errors", "NonFiniteError": "errors", "ReaderError": "errors",
     "UnknownFormatError": "errors", "UnsafeFileError": "errors", "UsageError": "errors", "WWStaticError": "errors",
+    "stable_rank": "spectral.norms", "effective_rank": "spectral.ranks", "hard_rank": "spectral.ranks",
+    "matrix_entropy": "spectral.ranks", "FolderReader": "protocol", "ModelFile": "protocol",
 }  # fmt: skip
 
 __all__ = [
-    "Checkpoint", "Extent", "Finding", "FormatError", "LimitError", "Limits", "Missing", "NonFiniteError", "OpenCheckpoint",
-    "Reader", "ReaderError", "Result", "Spectrum", "TailFit", "TensorSpec", "UnknownFormatError", "UnsafeFileError",
-    "UsageError", "WWStaticError", "analyze", "describe", "detx", "open", "spectrum", "tail", "widen",
+    "Checkpoint", "Extent", "Finding", "FolderReader", "FormatError", "LimitError", "Limits", "Missing", "ModelFile",
+    "NonFiniteError", "OpenCheckpoint", "Reader", "ReaderError", "Result", "Spectrum", "TailFit", "TensorSpec",
+    "UnknownFormatError", "UnsafeFileError", "UsageError", "WWStaticError", "analyze", "describe", "detx", "effective_rank",
+    "hard_rank", "matrix_entropy", "open", "spectrum", "stable_rank", "tail", "widen",
 ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ No array crosses a process border: a task is a path, a reader's name, a tensor a
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, replace
@@ -102,7 +103,7 @@ def _executor(work: _Work, settings: Settings) -> Executor:
     jobs = settings.jobs
     if jobs is None:
         jobs = memory.processors() if work.seconds > _WORTH_WORKERS else 1
-        jobs = min(jobs, work.most_workers())
+    jobs = min(jobs, work.most_workers())
     work.reserve(0 if jobs == 1 else jobs)
     return executors.InlineExecutor() if jobs == 1 else executors.WorkerExecutor(jobs)
 
@@ -158,14 +159,12 @@ class _Work:
 
     def _drain(self, executor: Executor, tasks: list[Task[Any]], slots: int) -> None:
         """Runs tasks, the largest first, as many at a time as slots and memory allow."""
-        waiting = sorted(tasks, key=lambda task: -task.cost)
+        waiting = deque(sorted(tasks, key=lambda task: -task.cost))
         running: dict[Future[Any], Task[Any]] = {}
         free = self.budget
         while waiting or running:
-            for task in list(waiting):
-                if len(running) > slots or (task.bytes > free and running):
-                    break
-                waiting.remove(task)
+            while waiting and len(running) <= slots and (waiting[0].bytes <= free or not running):
+                task = waiting.popleft()
                 free -= task.bytes
                 running[executor.submit(task.call, *task.arguments)] = task
             finished, _ = wait(running, return_when=FIRST_COMPLETED)

@@ -117,6 +117,9 @@ def open_checkpoint(
 ) -> OpenCheckpoint:
     """Opens a model file through the reader that recognizes its content; reads the header only.
 
+    It reads in the caller's own process: a file that kills its reader, for instance because somebody cuts it short while
+    it is mapped, kills the caller.
+
     Args:
         path: a file.
         limits: what the file may ask for; the defaults of `Limits` when None.

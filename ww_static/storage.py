@@ -107,7 +107,9 @@ def _link_target(root: Path, parts: Sequence[str], reference: str, where: str) -
     try:
         return os.readlink(root.joinpath(*parts))
     except OSError as error:
-        raise UnsafeFileError("path_escape", where, f"'{reference}' passes through a link") from error
+        if any(os.path.islink(root.joinpath(*parts[:count])) for count in range(1, len(parts) + 1)):
+            raise UnsafeFileError("path_escape", where, f"'{reference}' passes through a link") from error
+        raise FormatError("missing_part", where, f"'{reference}' is missing") from error  # a file in place of a folder
 
 
 def _cache_blobs(root: Path, parts: Sequence[str], target: str) -> Path | None:

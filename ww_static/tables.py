@@ -58,6 +58,12 @@ class Tables:
         """One row per file."""
         return arrow_table("files", self.file_rows, self._metadata())
 
+    @property
+    def esd(self) -> pa.Table:
+        """Model, name, part and eigenvalues of the rows that carry them (``esd="f64"``)."""
+        records = [row for row in self.rows if getattr(row, "esd", None) is not None]
+        return arrow_table(self.table, records, self._metadata()).select(["model_id", "name", "part", "esd"])
+
     def _metadata(self) -> dict[str, str]:
         return {
             "ww_static.engine_version": __version__,
