@@ -13,7 +13,7 @@ from support import ROOT
 
 # From the bottom to the top; modules on one line do not import each other.
 FLOORS = (
-    ("errors", "spectral.missing", "memory"),
+    ("errors", "spectral.missing", "memory", "version"),
     ("dtypes", "rows", "options"),
     ("protocol",),
     ("storage",),
@@ -32,7 +32,7 @@ FLOORS = (
     ("tables",),
     ("render", "progress", "doctor"),
     ("writers",),
-    ("results",),
+    ("results", "delivery"),
     ("api",),
     ("cli", "testing"),
     ("__main__",),

@@ -7,15 +7,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ww_static import __version__
 from ww_static.errors import FormatError, UsageError, escape
-
-if TYPE_CHECKING:
-    from ww_static.results import Result
+from ww_static.version import __version__
 
 USAGE, UNREADABLE, BUG, INTERRUPTED = 2, 3, 4, 130
 
@@ -167,7 +164,7 @@ def analyze(
     from ww_static import executors
 
     executors.one_blas_thread()  # before numpy loads: no BLAS thread is ever created
-    from ww_static import api, models, writers
+    from ww_static import api, delivery, models, writers
     from ww_static.options import Options, parse_bytes
     from ww_static.plan import Settings
     from ww_static.progress import display
@@ -181,7 +178,7 @@ def analyze(
         max_memory=None if max_memory is None else parse_bytes(max_memory),
         readers=api.reader_names(_split(readers) or None),
     )
-    _check_outputs(output, output_format)
+    delivery.check_outputs(output, output_format.value)
     sources = models.locate(_paths(paths), settings.readers)
     stream = output_format is Format.JSONL and not output
     signal.signal(signal.SIGTERM, lambda *_: _interrupt())
@@ -191,15 +188,16 @@ def analyze(
             options,
             settings,
             progress=shown,
-            on_row=(lambda row: _put(writers.line("layer", row))) if stream else None,
+            on_row=(lambda row: delivery.put(writers.line("layer", row))) if stream else None,
             keep_partial=True,
         )
     if stream:
         for kind, table in (("finding", result.finding_rows), ("file", result.file_rows)):
             for row in table:
-                _put(writers.line(kind, row))
-        _put(writers.summary_line(result))
-    _deliver(result, sources, output, None if stream else output_format, color, verbose)
+                delivery.put(writers.line(kind, row))
+        delivery.put(writers.summary_line(result))
+    delivery.deliver(result, sources, output, None if stream else output_format.value, color.value, verbose)
+    raise typer.Exit(INTERRUPTED if result.interrupted else result.exit_code)
 
 
 @app.command()
@@ -223,16 +221,17 @@ def describe(
     ww-static describe model.safetensors
     ww-static describe model.safetensors.index.json --format csv
     """
-    from ww_static import api, models
+    from ww_static import api, delivery, models
     from ww_static.options import Options
     from ww_static.plan import Settings
 
     options = Options(layers=tuple(layers or ()), kinds=_split(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv)
-    _check_outputs(output, output_format)
+    delivery.check_outputs(output, output_format.value)
     settings = Settings(readers=api.reader_names(_split(readers) or None))
     sources = models.locate(_paths(paths), settings.readers)
     result = api.describe_sources(sources, options, settings)
-    _deliver(result, sources, output, output_format, color, verbose)
+    delivery.deliver(result, sources, output, output_format.value, color.value, verbose)
+    raise typer.Exit(result.exit_code)
 
 
 @readers_app.command("list")
@@ -366,73 +365,3 @@ def _paths(paths: Sequence[str]) -> list[str]:
     if not found:
         raise UsageError("no path was given")
     return found
-
-
-def _check_outputs(output: Sequence[str] | None, output_format: Format) -> None:
-    """Refuses before anything is read what could not be written after everything is."""
-    from ww_static import writers
-
-    for path in output or ():
-        kind = writers.format_of(path)
-        folder = path if kind == "folder" else os.path.dirname(os.path.abspath(path))
-        if kind != "folder" and not os.path.isdir(folder):
-            raise UsageError(f"output '{path}': there is no folder '{folder}'")
-        if os.path.isdir(folder) and not os.access(folder, os.W_OK):
-            raise UsageError(f"output '{path}': folder '{folder}' cannot be written to")
-    if not output and output_format.value in writers.BINARY and sys.stdout.isatty():
-        raise UsageError(f"{output_format.value} is not for a terminal; use -o FILE or redirect stdout")
-
-
-def _deliver(
-    result: Result,
-    sources: Sequence[Any],
-    output: Sequence[str] | None,
-    output_format: Format | None,
-    color: Color,
-    verbose: bool,
-) -> None:
-    """Writes and prints a result, says on stderr what is wrong, and exits with its code."""
-    from ww_static import writers
-
-    for path in output or ():
-        writers.write(result, path)
-    table = output_format is Format.TABLE and not output
-    _complain(result, sources, everything=not table)
-    if not output and output_format is not None:
-        if table:
-            _print_table(result, color, verbose)
-        elif output_format.value in writers.BINARY:
-            sys.stdout.buffer.write(writers.binary(result, output_format.value))
-        else:
-            _put(writers.text(result, output_format.value))
-    raise typer.Exit(INTERRUPTED if result.interrupted else result.exit_code)
-
-
-def _complain(result: Result, sources: Sequence[Any], everything: bool) -> None:
-    """One line on stderr per file that could not be read; with `everything`, per inconclusive finding too."""
-    named = {source.model_id: source.path for source in sources}
-    for row in result.rows:
-        if row.status == "error":
-            print(f"{escape(named[row.model_id])}: {row.category}: {escape(row.message)}", file=sys.stderr)
-    for finding in result.finding_rows:
-        if everything and finding.inconclusive:
-            parts = (named.get(finding.model_id, finding.file), finding.category, finding.where, finding.message)
-            print(": ".join(escape(part) for part in parts if part), file=sys.stderr)
-    if not sources:
-        print("ww-static: no model was found", file=sys.stderr)
-
-
-def _print_table(result: Result, color: Color, verbose: bool) -> None:
-    from rich.console import Console
-
-    from ww_static import render
-
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else render.PLAIN_WIDTH
-    forced = {Color.ALWAYS: True, Color.NEVER: False, Color.AUTO: None}[color]
-    console = Console(force_terminal=forced, no_color=True if color is Color.NEVER else None, width=width, highlight=False)
-    render.terminal(result, console, verbose)
-
-
-def _put(text: str) -> None:
-    sys.stdout.buffer.write(text.encode("utf-8"))
-    sys.stdout.buffer.flush()

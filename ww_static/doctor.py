@@ -6,7 +6,8 @@ import importlib.metadata
 import platform
 from collections.abc import Iterator
 
-from ww_static import __version__, memory, registry
+from ww_static import memory, registry
+from ww_static.version import __version__
 
 
 def report() -> Iterator[tuple[str, str]]:

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from ww_static import __version__, schema
+from ww_static import schema
 from ww_static.errors import escape
 from ww_static.rows import TABLES, FileRow, FindingRow
+from ww_static.version import __version__
 
 if TYPE_CHECKING:
     import pyarrow as pa

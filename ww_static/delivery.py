@@ -1,0 +1,82 @@
+"""A finished result on its way out: files first, then stdout, and one line on stderr for everything unread."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from ww_static import render, writers
+from ww_static.errors import UsageError, escape
+from ww_static.models import Source
+from ww_static.tables import Tables
+
+
+def check_outputs(output: Sequence[str] | None, stdout: str) -> None:
+    """Refuses before anything is read what could not be written after everything is."""
+    for path in output or ():
+        kind = writers.format_of(path)
+        folder = path if kind == "folder" else os.path.dirname(os.path.abspath(path))
+        if kind != "folder" and not os.path.isdir(folder):
+            raise UsageError(f"output '{path}': there is no folder '{folder}'")
+        if os.path.isdir(folder) and not os.access(folder, os.W_OK):
+            raise UsageError(f"output '{path}': folder '{folder}' cannot be written to")
+    if not output and stdout in writers.BINARY and sys.stdout.isatty():
+        raise UsageError(f"{stdout} is not for a terminal; use -o FILE or redirect stdout")
+
+
+def deliver(
+    result: Tables, sources: Sequence[Source], output: Sequence[str] | None, stdout: str | None, color: str, verbose: bool
+) -> None:
+    """Writes a result to its files, prints it unless there are any, and says on stderr what could not be read.
+
+    Args:
+        result: the tables of a run.
+        sources: the models, to name files as the user named them.
+        output: files to write, by suffix; they silence stdout.
+        stdout: the format that stdout gets; None when it has been printed already.
+        color: ``auto``, ``always`` or ``never``.
+        verbose: show every row of the table.
+    """
+    for path in output or ():
+        writers.write(result, path)
+    table = stdout == "table" and not output
+    _complain(result, sources, everything=not table)
+    if output or stdout is None:
+        return
+    if table:
+        _print_table(result, color, verbose)
+    elif stdout in writers.BINARY:
+        sys.stdout.buffer.write(writers.binary(result, stdout))
+    else:
+        put(writers.text(result, stdout))
+
+
+def _complain(result: Tables, sources: Sequence[Source], everything: bool) -> None:
+    """One line on stderr per file that could not be read; with `everything`, per inconclusive finding too."""
+    named = {source.model_id: source.path for source in sources}
+    for row in result.rows:
+        if row.status == "error":
+            print(f"{escape(named[row.model_id])}: {row.category}: {escape(row.message)}", file=sys.stderr)
+    for finding in result.finding_rows:
+        if everything and finding.inconclusive:
+            shown = named.get(finding.model_id or "", finding.file)
+            parts = (shown, finding.category, finding.where, finding.message)
+            print(": ".join(escape(part) for part in parts if part), file=sys.stderr)
+    if not sources:
+        print("ww-static: no model was found", file=sys.stderr)
+
+
+def _print_table(result: Tables, color: str, verbose: bool) -> None:
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else render.PLAIN_WIDTH
+    forced = {"always": True, "never": False}.get(color)
+    console = Console(force_terminal=forced, no_color=True if color == "never" else None, width=width, highlight=False)
+    render.terminal(result, console, verbose)
+
+
+def put(text: str) -> None:
+    """Text on stdout as UTF-8, at once, whatever the locale says."""
+    sys.stdout.buffer.write(text.encode("utf-8"))
+    sys.stdout.buffer.flush()
