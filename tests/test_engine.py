@@ -98,6 +98,13 @@ def test_rows_are_handed_over_in_order_as_soon_as_they_are_there(save: Writer) -
     assert tuple(seen) == run.layers
 
 
+def test_script_without_a_guard_may_use_workers(save: Writer, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(f"import ww_static\nprint('once')\nprint(len(ww_static.analyze({str(save(some()))!r}, jobs=2)))\n")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("once\n6\n", "")
+
+
 def test_progress_reaches_its_total(save: Writer) -> None:
     seen: list[engine.Progress] = []
     ww.analyze(save(some()), progress=seen.append)
@@ -189,7 +196,7 @@ def test_nothing_to_analyse_says_so(save: Writer) -> None:
     result = ww.analyze(save({"a.bias": np.ones(9, np.float32)}))
     (finding,) = result.finding_rows
     assert finding.category == "nothing_to_analyse"
-    assert finding.message == "1 tensors, none of them a matrix of at least 2 x 2 after squeezing"
+    assert finding.message == "1 tensor, none of them a matrix of at least 2 x 2 after squeezing"
     assert result.exit_code == 3
     empty = ww.analyze(save({}, "empty.safetensors"))
     assert [finding.category for finding in empty.finding_rows] == ["no_tensors"]

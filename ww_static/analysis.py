@@ -99,7 +99,7 @@ def analyze_view(
     except NonFiniteError:
         return failed(checkpoint.reader, view, tensor, options, "nonfinite")
     except FormatError as error:
-        return failed(checkpoint.reader, view, tensor, options, error.category, f"{error.where}: {error.problem}")
+        return failed(checkpoint.reader, view, tensor, options, error.category, error.problem)
     row = measure(tuple(spectra), view.esd_scale, options)
     return _success(checkpoint.reader, view, tensor, options, row)
 

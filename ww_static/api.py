@@ -52,8 +52,7 @@ def analyze(
         esd_norm: ``none`` (eigenvalues of W^T W) or ``1/N``.
         esd: ``none``, ``f64`` or ``f32``: keep the eigenvalues and their curves.
         seed: of everything random.
-        jobs: worker processes, or ``auto``. A script that asks for more than one needs the usual
-            ``if __name__ == "__main__":`` guard.
+        jobs: most worker processes, or ``auto``; 1 runs in this process.
         max_memory: private memory of all processes together, for instance ``"1GiB"``.
         readers: names of the readers that may be used.
         limits: what a file may ask for.

@@ -107,7 +107,7 @@ ConvOption = Annotated[
 ReadersOption = Annotated[
     str | None, typer.Option("--readers", metavar="NAME,...", help="Use only these readers; nothing else is loaded.")
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="On stderr only the files that could not be read.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Every row in the table, skipped tensors too.")]
 ColorOption = Annotated[Color, typer.Option("--color", help="When stdout gets colors.")]
 
@@ -143,7 +143,10 @@ def analyze(
     ] = "none",
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
     jobs: Annotated[
-        str, typer.Option("--jobs", "-j", metavar="N|auto", help="Worker processes, one BLAS thread each.")
+        str,
+        typer.Option(
+            "--jobs", "-j", metavar="N|auto", help="Most worker processes, one BLAS thread each; fewer when memory is short."
+        ),
     ] = "auto",
     max_memory: Annotated[
         str | None, typer.Option("--max-memory", metavar="SIZE", help="Private memory of all processes together, e.g. 600MiB.")
@@ -154,9 +157,9 @@ def analyze(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    r"""Analyze the weights of models: one row per layer.
+    """Analyze the weights of models: one row per layer.
 
-    \b
+    
     ww-static analyze model.safetensors
     ww-static analyze model.safetensors -o layers.parquet
     ww-static analyze models/ --kinds attention --format json | jq .summary
@@ -196,7 +199,15 @@ def analyze(
             for row in table:
                 delivery.put(writers.line(kind, row))
         delivery.put(writers.summary_line(result))
-    delivery.deliver(result, sources, output, None if stream else output_format.value, color.value, verbose)
+    delivery.deliver(
+        result,
+        sources,
+        output=output,
+        stdout=None if stream else output_format.value,
+        color=color.value,
+        verbose=verbose,
+        quiet=quiet,
+    )
     raise typer.Exit(INTERRUPTED if result.interrupted else result.exit_code)
 
 
@@ -215,9 +226,9 @@ def describe(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    r"""List the tensors of models from their headers: kinds, shapes, what would be analysed, why not, at which cost.
+    """List the tensors of models from their headers: kinds, shapes, what would be analysed, why not, at which cost.
 
-    \b
+    
     ww-static describe model.safetensors
     ww-static describe model.safetensors.index.json --format csv
     """
@@ -230,7 +241,9 @@ def describe(
     settings = Settings(readers=api.reader_names(_split(readers) or None))
     sources = models.locate(_paths(paths), settings.readers)
     result = api.describe_sources(sources, options, settings)
-    delivery.deliver(result, sources, output, output_format.value, color.value, verbose)
+    delivery.deliver(
+        result, sources, output=output, stdout=output_format.value, color=color.value, verbose=verbose, quiet=quiet
+    )
     raise typer.Exit(result.exit_code)
 
 

@@ -26,7 +26,14 @@ def check_outputs(output: Sequence[str] | None, stdout: str) -> None:
 
 
 def deliver(
-    result: Tables, sources: Sequence[Source], output: Sequence[str] | None, stdout: str | None, color: str, verbose: bool
+    result: Tables,
+    sources: Sequence[Source],
+    *,
+    output: Sequence[str] | None,
+    stdout: str | None,
+    color: str,
+    verbose: bool,
+    quiet: bool,
 ) -> None:
     """Writes a result to its files, prints it unless there are any, and says on stderr what could not be read.
 
@@ -37,11 +44,12 @@ def deliver(
         stdout: the format that stdout gets; None when it has been printed already.
         color: ``auto``, ``always`` or ``never``.
         verbose: show every row of the table.
+        quiet: say on stderr only which files could not be read, not which tensors.
     """
     for path in output or ():
         writers.write(result, path)
     table = stdout == "table" and not output
-    _complain(result, sources, everything=not table)
+    _complain(result, sources, everything=not table and not quiet)
     if output or stdout is None:
         return
     if table:

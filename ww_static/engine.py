@@ -95,7 +95,7 @@ def run(
     finally:
         if executor is None:
             chosen.shutdown(wait=True, cancel_futures=work.interrupted)
-        tasks.open_planned.cache_clear()
+        tasks.close_kept()
     return work.result()
 
 
@@ -201,7 +201,7 @@ class _Work:
 
                 yield Task(tasks.hash_file, (path,), cost, 2**22, os.path.basename(path), hashed)
 
-    def _surveyed(self, number: int, names: Sequence[str], found: list[Survey] | BaseException) -> None:
+    def _surveyed(self, number: int, names: Sequence[str], found: Sequence[Survey | BaseException] | BaseException) -> None:
         if isinstance(found, BaseException):
             self._surveys[number].update((name, found) for name in names)
         else:
@@ -301,7 +301,7 @@ class _Work:
 def _failure(error: BaseException) -> tuple[str, str]:
     """Reason and message of a row whose task failed."""
     if isinstance(error, FormatError):
-        return error.category, f"{error.where}: {error.problem}" if error.where else error.problem
+        return error.category, error.problem
     if isinstance(error, MemoryError):
         return "memory_limit", "ran out of memory"
     if (words := executors.death(error)) is not None:

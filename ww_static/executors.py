@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -52,6 +53,31 @@ class InlineExecutor(Executor):
         self._limits.restore_original_limits()
 
 
+_BASE: Any = multiprocessing.get_context("forkserver" if sys.platform.startswith("linux") else "spawn")
+
+
+class _Worker(_BASE.Process):  # type: ignore[misc]
+    """A worker that never imports the caller's script, so that the script needs no ``__main__`` guard.
+
+    Tasks are functions of this package; what a script does at its top must not happen again in every worker.
+    """
+
+    @staticmethod
+    def _Popen(process: Any) -> Any:
+        script = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            return _BASE.Process._Popen(process)
+        finally:
+            sys.modules["__main__"] = script
+
+
+class _Context(type(_BASE)):  # type: ignore[misc]
+    """The platform's context with these workers."""
+
+    Process = _Worker
+
+
 class WorkerExecutor(Executor):
     """Worker processes under supervision (pebble): a worker that dies costs its task and nothing else.
 
@@ -62,8 +88,7 @@ class WorkerExecutor(Executor):
     def __init__(self, jobs: int) -> None:
         from pebble import ProcessPool
 
-        method = "forkserver" if sys.platform.startswith("linux") else "spawn"
-        self._pool: Any = ProcessPool(max_workers=jobs, initializer=_start_worker, context=multiprocessing.get_context(method))
+        self._pool: Any = ProcessPool(max_workers=jobs, initializer=_start_worker, context=_Context())
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedules a task; a dead worker makes its future raise `WorkerDied`."""

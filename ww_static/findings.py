@@ -64,10 +64,11 @@ def row_findings(plan: Plan, rows: Sequence[LayerRow]) -> list[FindingRow]:
 
 def _nothing(plan: Plan, rows: Sequence[LayerRow]) -> FindingRow:
     category = "nothing_to_analyse" if plan.specs else "no_tensors"
-    tensors = len({row.name for row in rows})
-    words = f"{tensors} tensors, none of them a matrix of at least 2 x 2 after squeezing"
+    count = len({row.name for row in rows})
+    tensors = f"{count} tensor" + ("" if count == 1 else "s")
+    words = f"{tensors}, none of them a matrix of at least 2 x 2 after squeezing"
     if any(row.reason in INCONCLUSIVE or row.status == "failed" or row.reason == "size_limit" for row in rows):
-        words = f"{tensors} tensors, none of them could be analysed"
+        words = f"{tensors}, none of them could be analysed"
     if plan.not_selected and not rows:
         words = f"none of {plan.not_selected} tensors was selected"
     return FindingRow(

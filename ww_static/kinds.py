@@ -91,7 +91,7 @@ _ROLES = (
 )
 _VECTORS = (
     ("bias", re.compile(r"(?:bias|_b|beta)$")),
-    ("norm", re.compile(r"(?:norm|ln|bn|batchnorm|layernorm|gamma)[^/]*$", re.IGNORECASE)),
+    ("norm", re.compile(r"norm|(?:^|[._/])(?:ln|bn)(?=[._/\\d]|$)|gamma$", re.IGNORECASE)),
 )
 # A quantized weight is known by what stands beside it: suffix of the codes -> suffixes of its companions.
 _QUANTIZED = (

@@ -135,7 +135,7 @@ def _too_small(part: Part) -> str | None:
 
 
 def _orientation(spec: TensorSpec, kind: Kind, facts: Facts) -> str | None:
-    if len(spec.shape) != 2:
+    if len(spec.shape) != 2 or kind.name in ("buffer", "optimizer", "quant_aux"):
         return None
     if spec.axes is not None:
         return ",".join(spec.axes)

@@ -6,7 +6,9 @@ import fnmatch
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 from ww_static.errors import UsageError
 
@@ -16,6 +18,7 @@ ESD_NORM = ("none", "1/N")
 ESD = ("none", "f64", "f32")
 DEFAULT_MIN_EVALS = 8
 LONGEST_PATTERN = 1000
+LONGEST_NAME = 65_536  # what a pattern looks at
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Options:
         if type(self.seed) is not int or self.seed < 0:
             raise UsageError(f"--seed is a number from 0, not {self.seed!r}")
         for pattern in self.layers:
-            _compiled(pattern)
+            _matcher(pattern)
 
     @property
     def fit_minimum(self) -> int:
@@ -76,7 +79,7 @@ class Options:
         """Whether a tensor was asked for."""
         if self.kinds and kind not in self.kinds:
             return False
-        return not self.layers or any(_compiled(pattern).fullmatch(name[:65536]) for pattern in self.layers)
+        return not self.layers or any(_matcher(pattern)(name[:LONGEST_NAME]) for pattern in self.layers)
 
     def canonical(self) -> str:
         """The options as canonical JSON: what the Parquet metadata records."""
@@ -87,14 +90,19 @@ class Options:
         return hashlib.sha256(f"{definitions_version}\n{self.canonical()}".encode()).hexdigest()[:16]
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
-    """A shell glob on the whole name, or a regular expression after ``re:`` (searched anywhere in the name)."""
+@lru_cache(maxsize=256)
+def _matcher(pattern: str) -> Callable[[str], object]:
+    """A shell glob on the whole name, or a regular expression after ``re:``, searched anywhere in it.
+
+    Raises:
+        UsageError: the pattern is too long or no regular expression.
+    """
     if len(pattern) > LONGEST_PATTERN:
         raise UsageError(f"a --layers pattern has {len(pattern)} characters, limit {LONGEST_PATTERN}")
     try:
         if pattern.startswith("re:"):
-            return re.compile(rf"(?s:.*?(?:{pattern[3:]}).*)")
-        return re.compile(fnmatch.translate(pattern))
+            return re.compile(pattern[3:]).search
+        return re.compile(fnmatch.translate(pattern)).fullmatch
     except re.error as error:
         raise UsageError(f"--layers '{pattern}' is not a regular expression: {error}") from error
 

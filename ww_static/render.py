@@ -93,10 +93,14 @@ def footer(result: Tables) -> list[str]:
     """What was counted: analysed, failed, skipped by reason, and the means."""
     summary = result.summary
     if result.table == "tensors":
-        planned = sum(row.status == "planned" for row in result.rows)
-        return [f"{len(result.rows)} tensors, {planned} to analyse{_reasons(summary.get('skipped', {}))}"]
-    parts = [f"{len(result.rows)} rows: {summary['analysed']} analysed, {summary['with_alpha']} with alpha"]
-    for key, word in (("n_failed", "failed"), ("errors", "unreadable"), ("not_selected", "tensors not selected")):
+        planned = [row for row in result.rows if row.status == "planned"]
+        unread = sum(row.status == "error" for row in result.rows)
+        line = f"{counted(len(result.rows) - unread, 'tensor')}, {len(planned)} to analyse{_reasons(summary['skipped'])}"
+        largest = max((row.memory_bytes for row in planned), default=0)
+        cost = f"about {summary['flops'] / 1e9:.3g} Gflop, {largest / 2**20:.3g} MiB for the largest matrix"
+        return [line + (f", {counted(unread, 'file')} unreadable" if unread else ""), *([cost] if planned else [])]
+    parts = [f"{counted(len(result.rows), 'row')}: {summary['analysed']} analysed, {summary['with_alpha']} with alpha"]
+    for key, word in (("n_failed", "failed"), ("errors", "unreadable"), ("not_selected", "not selected")):
         if summary.get(key):
             parts.append(f"{summary[key]} {word}")
     lines = [", ".join(parts) + _reasons(summary["skipped"])]
@@ -107,6 +111,11 @@ def footer(result: Tables) -> list[str]:
             f"alpha: mean {alpha['mean']:.3f}, median {alpha['median']:.3f} over {alpha['n']}; alpha-hat: mean {weighted:.3f}"
         )
     return lines
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and its noun, in the plural unless it is one."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 def _reasons(skipped: dict[str, int]) -> str:

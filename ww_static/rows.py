@@ -98,7 +98,9 @@ class LayerRow:
     n_tail: int | None = _metric("eigenvalues at or above xmin", "n_tail.v1")
     tail_frac: float | None = _metric("n_tail / num_evals", "tail_frac.v1")
     n_fit: int | None = _metric("eigenvalues above the fit cut of 1e-5", "n_fit.v1")
-    n_below_cut: int | None = _metric("eigenvalues at or below the fit cut", "n_fit.v1")
+    n_below_cut: int | None = _metric(
+        "eigenvalues that are not fitted: at or below the cut, or below the numerical floor of an SVD", "n_fit.v1"
+    )
     alpha_weighted: float | None = _metric("alpha log10 lambda_max, also called alpha-hat", "alpha_weighted.v1")
     log_alpha_norm: float | None = _metric("log10 of the sum of lambda^alpha", "log_alpha_norm.v1")
     warning: str | None = _metric("weightwatcher's label from alpha alone; no verdict", "warning.v1")

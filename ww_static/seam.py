@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ww_static import dtypes, registry, storage
 from ww_static.errors import FormatError, LimitError, ReaderError
-from ww_static.protocol import Checkpoint, Extent, Finding, Limits, TensorSpec, Window
+from ww_static.protocol import Checkpoint, Extent, Finding, Limits, Reader, TensorSpec, Window
+from ww_static.registry import ReaderEntry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,12 +133,22 @@ def open_checkpoint(
     limits = limits or Limits()
     shown = os.fspath(path)
     try:
-        entry, reader = registry.find(Path(path), readers)
+        entry, reader = registry.find(Path(path), readers, _recognizes)
         with _translated(entry.name):
             checkpoint = reader.open(Path(path), limits)
-        return OpenCheckpoint(Path(path), entry.name, checkpoint, limits)
+        try:
+            return OpenCheckpoint(Path(path), entry.name, checkpoint, limits)
+        except FormatError:
+            with suppress(FormatError), _translated(entry.name):
+                checkpoint.close()
+            raise
     except FormatError as error:
         raise error.at(shown) from error
+
+
+def _recognizes(entry: ReaderEntry, reader: Reader, path: Path, head: bytes) -> bool:
+    with _translated(entry.name):
+        return bool(reader.sniff(path, head))
 
 
 def identify(path: str) -> Identity:
@@ -167,8 +179,8 @@ def _translated(reader: str, where: str = "") -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        problem = f"reader '{reader}' raised {type(error).__name__}: {error}"
-        raise ReaderError("reader_crash", where, f"{problem:.500}") from error
+        words = traceback.format_exception_only(error)[0].strip()  # unlike str(error), never raises
+        raise ReaderError("reader_crash", where, f"reader '{reader}' raised {words:.500}") from error
 
 
 def _checked(tensors: Sequence[TensorSpec], limits: Limits) -> dict[str, TensorSpec]:
@@ -177,6 +189,7 @@ def _checked(tensors: Sequence[TensorSpec], limits: Limits) -> dict[str, TensorS
     by_name: dict[str, TensorSpec] = {}
     sizes: dict[str, int] = {}
     for spec in tensors:
+        _check_types(spec)
         where = f"tensor '{spec.name}'"
         _check_spec(spec, where, limits)
         if spec.name in by_name:
@@ -187,9 +200,28 @@ def _checked(tensors: Sequence[TensorSpec], limits: Limits) -> dict[str, TensorS
     return by_name
 
 
+def _check_types(spec: object) -> None:
+    if not isinstance(spec, TensorSpec):
+        raise ReaderError("reader_crash", "header", f"the reader gives a {type(spec).__name__} for a TensorSpec")
+    wanted: list[tuple[str, object, type]] = [
+        ("name", spec.name, str),
+        ("dtype", spec.dtype, str),
+        ("shape", spec.shape, tuple),
+        ("file", spec.file, str),
+    ]
+    if spec.extent is not None:
+        wanted.append(("extent", spec.extent, Extent))
+    if isinstance(spec.extent, Extent):
+        wanted += [("extent path", spec.extent.path, str)]
+        wanted += [("extent offset", spec.extent.offset, int), ("extent nbytes", spec.extent.nbytes, int)]
+    for field, value, kind in wanted:
+        if type(value) is not kind:
+            raise ReaderError(
+                "reader_crash", "header", f"the reader gives a {type(value).__name__} for the {field} of a tensor"
+            )
+
+
 def _check_spec(spec: TensorSpec, where: str, limits: Limits) -> None:
-    if not isinstance(spec, TensorSpec) or type(spec.name) is not str:
-        raise ReaderError("reader_crash", where, "the reader gives something else than a TensorSpec")
     dtypes.storage_dtype(spec.dtype)
     if len(spec.shape) > limits.rank:
         raise LimitError("limit", where, f"{len(spec.shape)} dimensions, limit {limits.rank}")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ww_static import dtypes
-from ww_static.errors import FormatError, UnsafeFileError
+from ww_static.errors import FormatError, UnknownFormatError, UnsafeFileError
 from ww_static.protocol import Window
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _MOST_LINKS = 8
+_LFS = b"version https://git-lfs.github.com/spec/"
 _BLOB = re.compile(r"(\.\./)+blobs/[0-9A-Za-z]+")
 
 
@@ -137,6 +138,27 @@ def _regular(descriptor: int, where: str, subject: str = "") -> int:
 def io_error(error: OSError, where: str = "") -> FormatError:
     """`error` of the operating system as one of ours."""
     return FormatError("io_error", where, (error.strerror or str(error)).lower())
+
+
+def refuse_stand_in(head: bytes) -> None:
+    """Refuses what is commonly saved in place of a model, by the first bytes of the file.
+
+    Raises:
+        FormatError: ``truncated`` (an empty file), ``lfs_pointer``.
+        UnknownFormatError: ``unsupported`` (an HTML page).
+    """
+    if not head:
+        raise FormatError("truncated", "", "the file is empty")
+    if head.startswith(_LFS):
+        raise FormatError("lfs_pointer", "", _lfs_message(head))
+    if head.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
+        raise UnknownFormatError("unsupported", "", "this is an HTML page saved in place of a model; download the file itself")
+
+
+def _lfs_message(head: bytes) -> str:
+    fields = dict(line.split(" ", 1) for line in head.decode("ascii", "replace").splitlines() if " " in line)
+    size, digest = fields.get("size", "unknown"), fields.get("oid", "unknown").removeprefix("sha256:")
+    return f"this is a Git LFS pointer to {size:.20} bytes (sha256 {digest:.64}); fetch the object first"
 
 
 def read_at(descriptor: int, offset: int, length: int, where: str) -> bytes:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Sequence
-from functools import lru_cache
 
 from ww_static import analysis, seam, storage
 from ww_static.analysis import Survey
+from ww_static.errors import FormatError
 from ww_static.layers import LayerView
 from ww_static.options import Options
 from ww_static.plan import Settings
@@ -16,10 +17,18 @@ from ww_static.rows import LayerRow
 from ww_static.seam import Identity, OpenCheckpoint
 
 
-def survey_tensors(path: str, settings: Settings, identities: tuple[Identity, ...], names: Sequence[str]) -> list[Survey]:
-    """One pass over each of some tensors of a model (a task; runs in any process)."""
+def survey_tensors(
+    path: str, settings: Settings, identities: tuple[Identity, ...], names: Sequence[str]
+) -> list[Survey | FormatError]:
+    """One pass over each of some tensors of a model (a task; runs in any process); a failure costs its tensor only."""
     checkpoint = open_planned(path, settings, identities)
-    found = [analysis.survey(checkpoint, checkpoint.spec(name)) for name in names]
+    found: list[Survey | FormatError] = []
+    for name in names:
+        try:
+            found.append(analysis.survey(checkpoint, checkpoint.spec(name)))
+        except FormatError as error:
+            checkpoint.check_unchanged()  # a file that changes is told from one that never held the bytes
+            found.append(error)
     checkpoint.check_unchanged()
     return found
 
@@ -52,10 +61,35 @@ def hash_file(path: str) -> str:
         os.close(descriptor)
 
 
-@lru_cache(maxsize=1)
+class _Kept(threading.local):
+    """The model that the last task of this thread was about, kept open for the next one."""
+
+    key: tuple[str, Settings, tuple[Identity, ...]] | None = None
+    checkpoint: OpenCheckpoint | None = None
+
+
+_kept = _Kept()
+_every: list[OpenCheckpoint] = []  # of all threads, so that a run can close them at its end
+
+
 def open_planned(path: str, settings: Settings, identities: tuple[Identity, ...]) -> OpenCheckpoint:
-    """The model that was planned, opened in this process; kept for the next task on the same model."""
+    """The model that was planned, opened in this thread; one is kept open per thread, until `close_kept`."""
+    key = (path, settings, identities)
+    if _kept.checkpoint in _every:
+        assert _kept.checkpoint is not None
+        if _kept.key == key:
+            return _kept.checkpoint
+        _kept.checkpoint.close()
+        _every.remove(_kept.checkpoint)
     checkpoint = seam.open_checkpoint(path, settings.limits, settings.readers)
+    _kept.key, _kept.checkpoint = key, checkpoint
+    _every.append(checkpoint)
     for planned in identities:
         seam.check_same(planned, seam.identify(planned.path))
     return checkpoint
+
+
+def close_kept() -> None:
+    """Closes what the threads of this process keep open; a task that comes later opens it again."""
+    while _every:
+        _every.pop().close()

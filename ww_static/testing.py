@@ -144,6 +144,28 @@ class ReaderSuite:
         for head in [*heads, *FOREIGN_HEADS.values(), bytes(SNIFF_BYTES), b"\xff" * SNIFF_BYTES]:
             assert type(self.reader.sniff(Path("nowhere/model.bin"), head)) is bool
 
+    def test_models_names_files_of_the_folder_and_nothing_else(self, tmp_path: Path) -> None:
+        if not hasattr(self.reader, "models"):  # optional
+            return
+        odd = [
+            "",
+            "README.md",
+            "\x1b[31m\n",
+            "x" * 5000,
+            "..",
+            "a/b",
+            "\udcff",
+            "-00001-of-00002",
+            *(path for path in self.names),
+        ]
+        for path, _ in self.samples(tmp_path):
+            claimed = self.reader.models([*odd, path.name])
+            assert path.name in [one.file for one in claimed], f"{path.name} is not claimed"
+            for one in claimed:
+                assert one.file in [*odd, path.name], f"'{one.file}' was made up"
+                assert one.model, f"'{one.file}' has no name"
+        assert list(self.reader.models([])) == []
+
     # opening
 
     def test_open_lists_each_tensor_once_as_it_was_written(self, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tabless as files: one function per format, every file complete or absent."""
+"""Results as files: one function per format, every file complete or absent."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ww_static import dtypes, storage
 from ww_static.errors import FormatError, LimitError
-from ww_static.protocol import Extent, Finding, Limits, ModelFile, TensorSpec, Window
+from ww_static.protocol import SNIFF_BYTES, Extent, Finding, Limits, ModelFile, TensorSpec, Window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +27,18 @@ _PREFIX = 8
 _PLAUSIBLE = 2**40
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.safetensors)", re.IGNORECASE)
 _INDEX_SUFFIX = ".safetensors.index.json"
-_FOREIGN = (b"PK\x03\x04", b"\x89HDF", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"GGUF", b"\x93NUMPY")
+_FOREIGN = (
+    b"PK\x03\x04",
+    b"\x89HDF",
+    b"\x80\x02",
+    b"\x80\x03",
+    b"\x80\x04",
+    b"\x80\x05",
+    b"GGUF",
+    b"\x93NUMPY",
+    b"\x04\x22\x4d\x18",
+    b"\x1f\x8b\x08",
+)
 _MOST_ELEMENTS = 2**63 - 1
 _HALF_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -48,12 +59,12 @@ def models(names: Sequence[str]) -> list[ModelFile]:
     for name in names:
         shard = _SHARD.fullmatch(name)
         if name.lower().endswith(_INDEX_SUFFIX):
-            found.append(ModelFile(name, name[: -len(_INDEX_SUFFIX)]))
+            found.append(ModelFile(name, name[: -len(_INDEX_SUFFIX)] or name))
         elif shard and shard["stem"] not in indexed:
             indexed.add(shard["stem"])  # the other shards of the set belong to this entry
             found.append(ModelFile(name, shard["stem"]))
         elif not shard and name.lower().endswith(".safetensors"):
-            found.append(ModelFile(name, name[: -len(".safetensors")]))
+            found.append(ModelFile(name, name[: -len(".safetensors")] or name))
     return found
 
 
@@ -146,7 +157,7 @@ def read_part(descriptor: int, path: str, file: str, limits: Limits) -> Part:
     raw = storage.read_at(descriptor, _PREFIX, length, "header")
     findings: list[Finding] = []
     if raw[:1] != b"{" and raw.lstrip()[:1] == b"{":
-        findings.append(Finding("suspicious_reference", "header", "white space before the opening brace"))
+        findings.append(Finding("bad_header", "header", "white space before the opening brace"))
     document = parse_json(raw, "header")
     if not isinstance(document, dict):
         raise FormatError("bad_header", "header", f"is a JSON {type(document).__name__}, not an object")
@@ -185,7 +196,9 @@ def parse_json(raw: bytes, where: str) -> Any:
             json.dumps(document, ensure_ascii=False).encode("utf-8")
         return document
     except json.JSONDecodeError as error:
-        raise FormatError("bad_header", where, f"{len(raw)} bytes are not JSON at byte {error.pos}") from error
+        raise FormatError(
+            "bad_header", where, f"{len(raw)} bytes are not JSON at byte {len(text[: error.pos].encode())}"
+        ) from error
     except RecursionError as error:
         raise FormatError("bad_header", where, "brackets are nested too deeply") from error
     except UnicodeEncodeError as error:
@@ -334,10 +347,11 @@ def _shard(root: Path, name: str, where: str, limits: Limits) -> Part:
             raise FormatError("missing_part", where, f"shard '{name}' is missing") from error
         raise
     try:
+        storage.refuse_stand_in(storage.read_at(descriptor, 0, min(os.fstat(descriptor).st_size, SNIFF_BYTES), ""))
         part = read_part(descriptor, os.fspath(root / name), name, limits)
         links = os.fstat(descriptor).st_nlink
     except FormatError as error:
-        raise type(error)(error.category, f"{name}: {error.where}", error.problem) from error
+        raise type(error)(error.category, f"{name}: {error.where}" if error.where else name, error.problem) from error
     finally:
         os.close(descriptor)
     if links > 1:
@@ -354,7 +368,9 @@ def _check_index(document: dict[str, Any], weight_map: Mapping[str, str], parts:
     for file, names in held.items():
         for tensor in sorted(names):
             if weight_map.get(tensor) != file:
-                findings.append(Finding("index_mismatch", file, "holds a tensor that the index does not place there", tensor))
+                findings.append(
+                    Finding("index_mismatch", file, f"holds '{tensor}', which the index does not place there", tensor)
+                )
     metadata = document.get("metadata")
     claimed = metadata.get("total_size") if isinstance(metadata, dict) else None
     total = sum(spec.extent.nbytes for part in parts.values() for spec in part.tensors if spec.extent)

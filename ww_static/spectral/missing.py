@@ -7,6 +7,6 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Not a value. `reason` is one of the reason codes in docs/columns.md, for instance ``too_few_evals``."""
+    """Not a value. `reason` is one of the reason codes in docs/formats.md, for instance ``too_few_evals``."""
 
     reason: str
