@@ -34,8 +34,8 @@ def _shown(*arguments: str | Path) -> list[tuple[str, str]]:
         (".safetensors", ".safetensors"),
     ],
 )
-def test_the_name_of_a_model_is_its_file_without_suffixes(file: str, name: str) -> None:
-    assert models.model_name(file) == name
+def test_the_name_of_a_model_is_its_file_without_suffixes(tmp_path: Path, file: str, name: str) -> None:
+    assert _shown(_tree(tmp_path, file) / file) == [(file, name)]
 
 
 def test_a_file_is_taken_whatever_it_is_called(tmp_path: Path) -> None:

@@ -65,7 +65,9 @@ def test_readers_that_are_not_allowed_are_left_alone(install: Install, monkeypat
     (tmp_path / "f").write_bytes(b"TOY!")
     entry, _ = registry.find(tmp_path / "f", ["toy"])
     assert (entry.name, asked) == ("toy", ["toy_one"])
-    with pytest.raises(ReaderError, match="reader_crash: reader 'broken': does not load: No module named 'no_such_module'"):
+    with pytest.raises(
+        ReaderError, match="reader_crash: reader 'broken': does not load: ModuleNotFoundError: No module named 'no_such_module'"
+    ):
         registry.find(tmp_path / "f")
 
 
@@ -79,6 +81,23 @@ def test_a_module_without_the_two_functions_is_no_reader(install: Install, monke
     for target, words in (("toy_empty", "lacks sniff"), ("toy_empty:nothing", "does not load: .*nothing")):
         with pytest.raises(ReaderError, match=f"reader_crash: reader 'toy': {words}"):
             ReaderEntry("toy", "", "", target).load()
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("raise ValueError('boom')", "ValueError: boom"),
+        ("def f(:", "SyntaxError: invalid syntax"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_a_reader_that_fails_to_import_in_any_way_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, words: str
+) -> None:
+    (tmp_path / "toy_failing.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ReaderError, match=f"reader_crash: reader 'toy': does not load: {words}"):
+        ReaderEntry("toy", "", "", "toy_failing").load()
 
 
 def test_content_decides_and_the_name_does_not(tmp_path: Path) -> None:
@@ -108,10 +127,12 @@ def test_a_format_without_a_reader_is_named(tmp_path: Path, head: bytes, words: 
         registry.find(tmp_path / "model.bin", ["safetensors"])
 
 
-@pytest.mark.parametrize("head", [b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"GGUF", b"\x93NUMPY", b"\x80\x02}", b"\x04\x22\x4d\x18", b"\x1f\x8b"])
+@pytest.mark.parametrize(
+    "head", [b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"GGUF", b"\x93NUMPY", b"\x80\x02}", b"\x04\x22\x4d\x18", b"\x1f\x8b\x08"]
+)
 def test_another_format_that_is_called_safetensors_is_named_for_what_it_is(tmp_path: Path, head: bytes) -> None:
     (tmp_path / "model.safetensors").write_bytes(head + bytes(40))
-    with pytest.raises(UnknownFormatError, match="unsupported: this is an? "):
+    with pytest.raises(UnknownFormatError, match=r"unsupported: this is an? "):
         registry.find(tmp_path / "model.safetensors", ["safetensors"])
 
 

@@ -78,7 +78,7 @@ def test_a_name_twice_is_refused(path: Path) -> None:
 
 @pytest.mark.parametrize("size", [-1, -(2**70), 1.0, True, None, "3", np.int64(3)])
 def test_a_dimension_that_is_no_count_is_refused(path: Path, size: Any) -> None:
-    with pytest.raises(FormatError, match="bad_header: tensor 'w': dimension .* is not a count"):
+    with pytest.raises(FormatError, match=r"bad_header: tensor 'w': dimension .* is not a count"):
         _open(path, Lying(tensors=[replace(SPEC, shape=(2, size))]))
 
 
@@ -86,32 +86,40 @@ def test_a_dimension_that_is_no_count_is_refused(path: Path, size: Any) -> None:
 def test_a_shape_of_more_bytes_than_can_be_is_an_overflow_even_beside_a_zero(path: Path, shape: tuple[int, ...]) -> None:
     if shape == (2**61, 0):
         _open(path, Lying(tensors=[replace(SPEC, shape=(2**60, 0))]))
-    with pytest.raises(FormatError, match="overflow: tensor 'w': shape .* of F32 exceeds"):
+    with pytest.raises(FormatError, match=r"overflow: tensor 'w': shape .* of F32 exceeds"):
         _open(path, Lying(tensors=[replace(SPEC, shape=shape)]))
 
 
 def test_a_shape_that_is_no_tuple_is_the_readers_fault(path: Path) -> None:
     for shape in ([3, 4], None, 12, "34"):
-        with pytest.raises(FormatError):
+        with pytest.raises(ReaderError, match="for the shape of a tensor"):
             _open(path, Lying(tensors=[replace(SPEC, shape=shape)]))  # type: ignore[arg-type]
 
 
 def test_an_unknown_dtype_is_refused(path: Path) -> None:
-    for dtype in ("float32", "F5", None, 7, ["F32"]):
-        with pytest.raises(FormatError, match="unknown_dtype"):
-            _open(path, Lying(tensors=[replace(SPEC, dtype=dtype)]))  # type: ignore[arg-type]
+    for dtype in ("float32", "F5", ""):
+        with pytest.raises(FormatError, match="unknown_dtype: dtype "):
+            _open(path, Lying(tensors=[replace(SPEC, dtype=dtype)]))
 
 
-@pytest.mark.parametrize("spec", [None, 7, "w", ("w", "F32"), {"name": "w"}, SimpleNamespace(name="w", dtype="F32", shape=(1,))])
+@pytest.mark.parametrize(
+    "spec", [None, 7, "w", ("w", "F32"), {"name": "w"}, SimpleNamespace(name="w", dtype="F32", shape=(1,))]
+)
 def test_something_else_than_a_spec_is_the_readers_fault(path: Path, spec: object) -> None:
-    with pytest.raises(ReaderError, match="reader_crash: .*something else than a TensorSpec"):
+    with pytest.raises(ReaderError, match=r"reader_crash: header: the reader gives a .* for a TensorSpec"):
         _open(path, Lying(tensors=[spec]))
 
 
 def test_a_name_that_is_no_text_is_the_readers_fault(path: Path) -> None:
     for name in (None, b"w", 7):
-        with pytest.raises(ReaderError, match="reader_crash: "):
+        with pytest.raises(ReaderError, match=r"reader_crash: header: the reader gives a .* for the name of a tensor"):
             _open(path, Lying(tensors=[replace(SPEC, name=name)]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("extent", [7, (0, 48), Extent("model", 0.0, 48), Extent("model", 0, True), Extent(7, 0, 48)])  # type: ignore[arg-type]
+def test_an_extent_that_is_no_extent_is_the_readers_fault(path: Path, extent: Any) -> None:
+    with pytest.raises(ReaderError, match=r"reader_crash: header: the reader gives a .* for the extent"):
+        _open(path, Lying(tensors=[replace(SPEC, extent=extent)]))
 
 
 def test_limits_on_tensors_and_axes_are_kept_whatever_the_reader_does(path: Path) -> None:
@@ -150,12 +158,12 @@ def test_an_extent_that_fits_to_the_last_byte_is_accepted(path: Path) -> None:
 def test_the_extent_of_encoded_bytes_has_any_size_but_lies_in_the_file(path: Path) -> None:
     _open(path, Lying(tensors=[replace(SPEC, encoding="compressed", extent=Extent(os.fspath(path), 0, 7))]))
     for offset, nbytes in ((99, 7), (0, -1), (-5, 7)):
-        with pytest.raises(FormatError, match="truncated|bad_offsets|size_mismatch"):
+        with pytest.raises(FormatError, match=r"truncated|bad_offsets|size_mismatch"):
             _open(path, Lying(tensors=[replace(SPEC, encoding="compressed", extent=Extent(os.fspath(path), offset, nbytes))]))
 
 
 def test_an_extent_in_a_file_that_is_not_there_is_an_io_error(path: Path) -> None:
-    with pytest.raises(FormatError, match="io_error: .*no such file"):
+    with pytest.raises(FormatError, match=r"io_error: .*no such file"):
         _open(path, Lying(tensors=[replace(SPEC, extent=Extent(os.fspath(path.with_name("gone")), 0, 48))]))
 
 
@@ -166,7 +174,7 @@ def test_an_extent_in_a_file_that_is_not_there_is_an_io_error(path: Path) -> Non
     "result",
     [
         GOOD.T, GOOD[:2], GOOD.ravel(), GOOD.astype(np.float64), GOOD.astype(np.int32), GOOD.astype(np.float16), GOOD.tolist(),
-        None, 7.0, GOOD[None], np.array(object()), memoryview(GOOD), GOOD.view(np.uint32), GOOD.astype("c8"),
+        None, 7.0, GOOD[None], np.array(object()), memoryview(b"x"), GOOD.view(np.uint32), GOOD.astype("c8"),
     ],
     ids=range(14),
 )  # fmt: skip
@@ -225,7 +233,7 @@ ODD = [
 @pytest.mark.parametrize("error", ODD, ids=lambda error: type(error).__name__)
 def test_any_exception_of_a_reader_becomes_ours(path: Path, error: Exception) -> None:
     checkpoint = _open(path, Lying(give=_raising(error)))
-    with pytest.raises(ReaderError, match=f"reader_crash: tensor 'w': reader 'toy' raised {type(error).__name__}") as caught:
+    with pytest.raises(ReaderError, match=f"reader_crash: tensor 'w': reader 'toy' raised .*{type(error).__name__}") as caught:
         checkpoint.read(SPEC)
     assert caught.value.__cause__ is error
     assert len(str(caught.value)) < 600
@@ -235,7 +243,7 @@ def test_any_exception_of_a_reader_becomes_ours(path: Path, error: Exception) ->
 
 def test_an_exception_without_a_text_becomes_ours(path: Path) -> None:
     checkpoint = _open(path, Lying(give=_raising(OddError(1, 2))))
-    with pytest.raises(ReaderError, match="reader_crash: tensor 'w': reader 'toy' raised OddError"):
+    with pytest.raises(ReaderError, match=r"reader_crash: tensor 'w': reader 'toy' raised .*OddError"):
         checkpoint.read(SPEC)
 
 
@@ -267,10 +275,13 @@ def test_exceptions_while_listing_or_closing_become_ours(path: Path) -> None:
 
     with pytest.raises(ReaderError, match="reader_crash: reader 'toy' raised KeyError: 'header'"):
         _open(path, NoTensors())
-    bad = Lying()
-    bad.close = _raising(ValueError("twice"))  # type: ignore[method-assign]
+
+    class NoClose(Lying):
+        def close(self) -> None:
+            raise ValueError("twice")
+
     with pytest.raises(ReaderError, match="reader_crash: reader 'toy' raised ValueError: twice"):
-        _open(path, bad).close()
+        _open(path, NoClose()).close()
 
 
 def test_tensors_that_are_no_list_are_the_readers_fault(path: Path) -> None:
@@ -286,7 +297,7 @@ def test_tensors_that_are_no_list_are_the_readers_fault(path: Path) -> None:
 def toy(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A reader that is asked for every file, and opens as a test wants."""
     reader = SimpleNamespace(sniff=lambda path, head: True, open=lambda path, limits: Lying())
-    monkeypatch.setitem(sys.modules, "toy_reader", reader)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "toy_reader", reader)
     entry = registry.ReaderEntry("toy", "", "", "toy_reader")
     monkeypatch.setattr(registry, "installed", lambda allowed=None: (entry,))
     return reader
@@ -310,7 +321,12 @@ def test_a_sniff_that_raises_is_the_readers_fault(path: Path, toy: SimpleNamespa
 
 def test_limits_reach_the_reader(path: Path, toy: SimpleNamespace) -> None:
     seen: list[Limits] = []
-    toy.open = lambda path, limits: seen.append(limits) or Lying()  # type: ignore[func-returns-value]
+
+    def opened(path: Path, limits: Limits) -> Lying:
+        seen.append(limits)
+        return Lying()
+
+    toy.open = opened
     open_checkpoint(path)
     open_checkpoint(path, Limits(header_bytes=9))
     assert seen == [Limits(), Limits(header_bytes=9)]
@@ -358,7 +374,7 @@ def test_a_file_that_grew_shrank_or_was_written_is_changed(tmp_path: Path) -> No
     path = _real(tmp_path)
     with open_checkpoint(path) as checkpoint:
         os.utime(path, ns=(1, 1))
-        with pytest.raises(FormatError, match="changed_while_reading: model.safetensors: modification time was"):
+        with pytest.raises(FormatError, match=r"changed_while_reading: model\.safetensors: modification time was"):
             checkpoint.check_unchanged()
 
 
@@ -370,7 +386,7 @@ def test_a_file_that_was_replaced_is_changed(tmp_path: Path) -> None:
         other.write_bytes(path.read_bytes())
         os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
         other.replace(path)
-        with pytest.raises(FormatError, match="changed_while_reading: model.safetensors: inode was"):
+        with pytest.raises(FormatError, match=r"changed_while_reading: model\.safetensors: inode was"):
             checkpoint.check_unchanged()
 
 
@@ -394,6 +410,7 @@ def test_a_file_cut_short_after_opening_is_truncated_not_a_crash(tmp_path: Path)
 def test_an_identity_tells_what_differs_first() -> None:
     identity = seam.Identity("a/b", 1, 2, 3, 4)
     seam.check_same(identity, replace(identity))
-    for field in ("device", "inode", "size", "mtime_ns"):
-        with pytest.raises(FormatError, match=r"changed_while_reading: b: .* was \d, is 9"):
-            seam.check_same(identity, replace(identity, **{field: 9}))
+    others = [replace(identity, device=9), replace(identity, inode=9), replace(identity, size=9), replace(identity, mtime_ns=9)]
+    for other, words in zip(others, ("device", "inode", "size", "modification time"), strict=True):
+        with pytest.raises(FormatError, match=rf"changed_while_reading: b: {words} was \d, is 9"):
+            seam.check_same(identity, other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,13 @@ def test_what_the_system_refuses_is_an_io_error(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("reference", "content"),
-    [("part", b"part"), ("./part", b"part"), ("sub/part", b"sub part"), ("sub//deep/./part", b"deep part"), ("sub/./part", b"sub part")],
+    [
+        ("part", b"part"),
+        ("./part", b"part"),
+        ("sub/part", b"sub part"),
+        ("sub//deep/./part", b"deep part"),
+        ("sub/./part", b"sub part"),
+    ],
 )
 def test_a_name_below_the_folder_is_opened(root: Path, reference: str, content: bytes) -> None:
     assert _content(storage.open_inside(root, reference, "index")) == content
@@ -223,7 +230,12 @@ def test_blobs_that_are_links_or_folders_are_refused(tmp_path: Path) -> None:
     (blobs / "aaaa").symlink_to(tmp_path / "secret")
     (blobs / "bbbb").symlink_to("../../secret")
     (blobs / "cccc").mkdir()
-    for blob, words in (("aaaa", "path_escape"), ("bbbb", "path_escape"), ("cccc", "not_regular_file"), ("dddd", "missing_part")):
+    for blob, words in (
+        ("aaaa", "path_escape"),
+        ("bbbb", "path_escape"),
+        ("cccc", "not_regular_file"),
+        ("dddd", "missing_part"),
+    ):
         (folder / blob).symlink_to(f"../../blobs/{blob}")
         with pytest.raises(FormatError, match=words):
             storage.open_inside(folder, blob, "index")
@@ -304,6 +316,30 @@ def test_windows_of_packed_types_begin_and_end_anywhere(tmp_path: Path, dtype: s
             np.testing.assert_array_equal(_window(tmp_path / "f", dtype, (9, 12), window), codes[window])
 
 
+@pytest.mark.parametrize("dtype", ["F4", "F6_E2M3"])
+def test_a_thin_window_of_a_packed_tensor_costs_little_memory(
+    tmp_path: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape, bits = (1024, 4, 2048), dtypes.DTYPES[dtype].bits
+    raw = np.random.default_rng(1).integers(0, 256, 1024 * 4 * 2048 * bits // 8).astype(np.uint8)
+    (tmp_path / "f").write_bytes(b"abc" + raw.tobytes())
+    codes = dtypes.unpack(raw, dtype).reshape(shape)
+    windows = [
+        (slice(None), slice(None), slice(5, 6)), (slice(None, None, -1), slice(2, 3), slice(None, None, -500)),
+        (slice(None, None, 1000), slice(0, 1), slice(-3, None)), (slice(3, None, 2), slice(None, None, -3), slice(None, 2)),
+    ]  # fmt: skip
+    for window in windows:
+        tracemalloc.start()
+        result = _window(tmp_path / "f", dtype, shape, window)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        np.testing.assert_array_equal(result, codes[window], strict=True)
+        assert peak < 2**20
+    monkeypatch.setattr(storage, "_MOST_UNPACKED", 1)
+    for window in ((slice(None), slice(None), slice(0, 9, 4)), (slice(9, 0, -5), slice(1, 2), slice(40, None, -40))):
+        np.testing.assert_array_equal(_window(tmp_path / "f", dtype, shape, window), codes[window], strict=True)
+
+
 _CUTS = st.builds(
     slice,
     st.none() | st.integers(-9, 9) | st.integers(),
@@ -314,7 +350,9 @@ _CUTS = st.builds(
 
 @given(st.data(), st.lists(st.integers(0, 5), max_size=4).map(tuple), st.sampled_from(["F32", "BF16", "I8", "F64"]))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=400, deadline=None)
-def test_any_window_is_what_numpy_slicing_gives(tmp_path: Path, data: st.DataObject, shape: tuple[int, ...], dtype: str) -> None:
+def test_any_window_is_what_numpy_slicing_gives(
+    tmp_path: Path, data: st.DataObject, shape: tuple[int, ...], dtype: str
+) -> None:
     window = tuple(data.draw(st.lists(_CUTS, max_size=len(shape))))
     stored = dtypes.numpy_dtype(dtype)
     elements = int(np.prod(shape, dtype=int))

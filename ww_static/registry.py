@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +51,9 @@ class ReaderEntry:
         """
         try:
             loaded = importlib.metadata.EntryPoint(self.name, self.target, GROUP).load()
-        except (ImportError, AttributeError) as error:
-            raise ReaderError("reader_crash", f"reader '{self.name}'", f"does not load: {error}") from error
+        except Exception as error:  # a foreign module may raise anything while it is imported
+            words = traceback.format_exception_only(error)[-1].strip()
+            raise ReaderError("reader_crash", f"reader '{self.name}'", f"does not load: {words:.500}") from error
         if not callable(getattr(loaded, "sniff", None)) or not callable(getattr(loaded, "open", None)):
             raise ReaderError("reader_crash", f"reader '{self.name}'", "lacks sniff(path, head) or open(path, limits)")
         return cast(Reader, loaded)

@@ -8,6 +8,7 @@ it, so maps are for workers.
 from __future__ import annotations
 
 import errno
+import math
 import mmap
 import os
 import re
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _MOST_LINKS = 8
+_MOST_UNPACKED = 2**22  # codes of a packed tensor that are unpacked for a window much smaller than that
 _LFS = b"version https://git-lfs.github.com/spec/"
 _BLOB = re.compile(r"(\.\./)+blobs/[0-9A-Za-z]+")
 
@@ -211,6 +213,8 @@ def window_of(descriptor: int, offset: int, dtype: str, shape: tuple[int, ...], 
     start = sum(steps[0] * stride for steps, stride in zip(ranges, strides, strict=True))
     first = sum(min(steps[0], steps[-1]) * stride for steps, stride in zip(ranges, strides, strict=True))
     last = sum(max(steps[0], steps[-1]) * stride for steps, stride in zip(ranges, strides, strict=True))
+    if dtypes.storage_dtype(dtype).packed and last - first > max(_MOST_UNPACKED, 8 * math.prod(result_shape)):
+        return _by_parts(descriptor, offset, dtype, shape, ranges)
     buffer, zero = _cover(descriptor, offset, dtype, first, last + 1)
     return np.ndarray(
         result_shape,
@@ -222,6 +226,19 @@ def window_of(descriptor: int, offset: int, dtype: str, shape: tuple[int, ...], 
             for steps, stride in zip(ranges, strides, strict=True)
         ),
     )
+
+
+def _by_parts(descriptor: int, offset: int, dtype: str, shape: tuple[int, ...], ranges: Sequence[range]) -> NDArray[Any]:
+    """A window of a packed tensor that is thin against what it spans: one index of its first long axis at a time."""
+    import numpy as np
+
+    axis = next(axis for axis, steps in enumerate(ranges) if len(steps) > 1)
+    result = np.empty(tuple(len(steps) for steps in ranges), dtypes.numpy_dtype(dtype))
+    for place, index in enumerate(ranges[axis]):
+        inner = [slice(steps[0], steps[0] + 1) for steps in ranges[:axis]] + [slice(index, index + 1)]
+        inner += [slice(steps.start, None if steps.stop < 0 else steps.stop, steps.step) for steps in ranges[axis + 1 :]]
+        result[(slice(None),) * axis + (slice(place, place + 1),)] = window_of(descriptor, offset, dtype, shape, tuple(inner))
+    return result
 
 
 def _cover(descriptor: int, offset: int, dtype: str, first: int, stop: int) -> tuple[Any, int]:

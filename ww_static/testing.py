@@ -247,7 +247,9 @@ class ReaderSuite:
         with self._opened(path) as checkpoint:
             spec = next(spec for spec in checkpoint.tensors if spec.shape == self.large_shape)
             checkpoint.read(spec, (slice(0, 1),))
-            for window in ((slice(size - 2, size),), (slice(5, 6),), (slice(size // 2, size // 2 - 2, -1),)):
+            windows: list[Window] = [(slice(size - 2, size),), (slice(5, 6),), (slice(size // 2, size // 2 - 2, -1),)]
+            windows += [(slice(None), slice(3, 4))] if len(self.large_shape) > 1 else []
+            for window in windows:
                 with _peak() as peak:
                     result = checkpoint.direct.read(spec, window)
                 _same(result, stored.array[window], spec, window)
