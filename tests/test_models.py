@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import ww_static
+from support import safetensors_bytes
 from ww_static import models
 
 
@@ -162,3 +165,18 @@ def test_thousands_of_nested_folders_are_walked_without_recursion(tmp_path: Path
     _tree(here, "deep.safetensors")
     ((_, name),) = _shown(tmp_path)
     assert name == "deep"
+
+
+def test_link_out_of_a_scanned_folder_is_refused_and_a_named_one_is_followed(tmp_path: Path) -> None:
+    outside, folder = tmp_path / "outside", tmp_path / "models"
+    outside.mkdir()
+    folder.mkdir()
+    (outside / "m.safetensors").write_bytes(safetensors_bytes({"w.weight": np.eye(9, dtype=np.float32)}))
+    (folder / "inner").mkdir()
+    (folder / "inner" / "own.safetensors").write_bytes((outside / "m.safetensors").read_bytes())
+    (folder / "away.safetensors").symlink_to("../outside/m.safetensors")
+    (folder / "near.safetensors").symlink_to("inner/own.safetensors")
+    rows = {row.file: row for row in ww_static.analyze(folder)}
+    assert (rows["away.safetensors"].status, rows["away.safetensors"].category) == ("error", "path_escape")
+    assert {rows[name].status for name in rows if name != "away.safetensors"} == {"success"}
+    assert ww_static.analyze(folder / "away.safetensors").exit_code == 0

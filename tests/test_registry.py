@@ -65,10 +65,12 @@ def test_readers_that_are_not_allowed_are_left_alone(install: Install, monkeypat
     (tmp_path / "f").write_bytes(b"TOY!")
     entry, _ = registry.find(tmp_path / "f", ["toy"])
     assert (entry.name, asked) == ("toy", ["toy_one"])
+    assert registry.find(tmp_path / "f")[0].name == "toy", "a broken reader keeps nobody from reading"
+    (tmp_path / "g").write_bytes(b"unheard of")
     with pytest.raises(
         ReaderError, match="reader_crash: reader 'broken': does not load: ModuleNotFoundError: No module named 'no_such_module'"
     ):
-        registry.find(tmp_path / "f")
+        registry.find(tmp_path / "g")
 
 
 def test_a_reader_that_is_not_installed_is_a_usage_error() -> None:

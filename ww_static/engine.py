@@ -139,7 +139,7 @@ class _Work:
 
     def reserve(self, workers: int) -> None:
         """Sets aside what this process and `workers` idle workers hold; the rest is for matrices."""
-        own = memory.private_bytes() + memory.RESULT_BYTES
+        own = max(memory.private_bytes(), memory.PARENT_BYTES) + memory.RESULT_BYTES
         self.budget = max(0, self._total - own - workers * memory.WORKER_BYTES)
 
     def most_workers(self) -> int:
@@ -230,7 +230,7 @@ class _Work:
         """The row of a view that needs no spectrum, or cannot have one."""
         if not self._fits(view):
             need = analysis.memory_needed(view)
-            message = f"needs {need} bytes of private memory, {self.budget} are left within the limit"
+            message = f"needs {need} bytes of private memory for its largest matrix"
             return analysis.skipped(plan.reader, view, Survey(), self.options, "memory_limit", message)
         if isinstance(tensor, BaseException):
             reason, message = _failure(tensor)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+PARENT_BYTES = 48 * 2**20  # private memory of the command line before its first matrix; never less is set aside
 SHARE = 0.8  # of the machine's memory, when the user sets no limit
 WORKER_BYTES = 72 * 2**20  # private memory of a worker before its first matrix: the interpreter, numpy, a BLAS arena
 RESULT_BYTES = 96 * 2**20  # private memory that Arrow takes when rows become a table

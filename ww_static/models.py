@@ -6,12 +6,11 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ww_static import registry
-from ww_static.protocol import ModelFile, Reader
+from ww_static import seam
 
 # Files of a folder that are models by their name, when no reader claims them: they are reported, never left out.
 # A file that is named explicitly is always tried, whatever it is called.
@@ -28,12 +27,14 @@ class Source:
         path: the file to open: the model itself, its index, or the first of its shards.
         shown: the file as it appears in results: relative to what the user named, never an absolute path.
         model_id: name of the model, unique in a run.
+        root: the folder that was scanned; no link may lead out of it. None for a file that was named itself.
         beside: files of the same folder that are models by their name and that no reader claims; they are reported.
     """
 
     path: str
     shown: str
     model_id: str
+    root: str | None = None
     beside: tuple[str, ...] = ()
 
 
@@ -44,11 +45,10 @@ def locate(arguments: Sequence[str], readers: Sequence[str] | None = None) -> li
         arguments: what the user named. A path that does not exist stays in the list: opening it gives the error row.
         readers: names of the readers that may be asked which files of a folder are theirs.
     """
-    loaded = [entry.load() for entry in registry.installed(readers)]
     found: dict[str, Source] = {}
     for argument in arguments:
         for path in _expanded(argument):
-            for source in _in_folder(path, loaded) if os.path.isdir(path) else [_single(path, loaded)]:
+            for source in _in_folder(path, readers) if os.path.isdir(path) else [_single(path, readers)]:
                 found.setdefault(os.path.realpath(source.path), source)
     return _distinct(list(found.values()))
 
@@ -59,24 +59,13 @@ def _expanded(argument: str) -> list[str]:
     return [argument]
 
 
-def _single(path: str, readers: Sequence[Reader]) -> Source:
+def _single(path: str, readers: Sequence[str] | None) -> Source:
     name = os.path.basename(path)
-    claimed = [one.model for one in _claimed([name], readers)]
+    claimed = [one.model for one in seam.models_among([name], readers)]
     return Source(path, name, claimed[0] if claimed else Path(name).stem or name)
 
 
-def _claimed(names: Sequence[str], readers: Sequence[Reader]) -> list[ModelFile]:
-    """The models among the file names of one folder, as the readers know them, each file once, in order of name."""
-    found: dict[str, ModelFile] = {}
-    for reader in readers:
-        claim: Callable[[Sequence[str]], Sequence[ModelFile]] | None = getattr(reader, "models", None)
-        for one in claim(names) if claim else ():
-            if one.file in names:
-                found.setdefault(one.file, one)
-    return [found[name] for name in sorted(found)]
-
-
-def _in_folder(folder: str, readers: Sequence[Reader]) -> list[Source]:
+def _in_folder(folder: str, readers: Sequence[str] | None) -> list[Source]:
     """The models below a folder: iterative, sorted, following no link to a folder."""
     root = _snapshot(folder)
     sources: list[Source] = []
@@ -92,15 +81,15 @@ def _in_folder(folder: str, readers: Sequence[Reader]) -> list[Source]:
             continue
         waiting.extend(entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False))
         names = [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
-        for one in _claimed(names, readers):
+        for one in seam.models_among(names, readers):
             path = os.path.join(here, one.file)
-            sources.append(Source(path, os.path.relpath(path, root), one.model))
+            sources.append(Source(path, os.path.relpath(path, root), one.model, root))
         unread.extend(os.path.join(here, name) for name in names if name.lower().endswith(_MODEL_SUFFIXES))
     if sources:
         beside = tuple(os.path.relpath(path, root) for path in unread)
         return [replace(sources[0], beside=beside), *sources[1:]]
     if unread:
-        return [Source(path, os.path.relpath(path, root), Path(path).stem) for path in unread]
+        return [Source(path, os.path.relpath(path, root), Path(path).stem, root) for path in unread]
     name = os.path.basename(os.path.abspath(folder))
     return [Source(folder, name, name)]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 
-from ww_static import facts, layers, seam
+from ww_static import facts, layers, seam, storage
 from ww_static.errors import FormatError
 from ww_static.layers import LayerView
 from ww_static.models import Source
@@ -48,6 +49,8 @@ class Plan:
 def plan_model(source: Source, options: Options, settings: Settings) -> Plan:
     """Opens a model, reads its header and ``config.json``, and decides what is done with each tensor."""
     try:
+        if source.root is not None:
+            os.close(storage.open_inside(source.root, source.shown, ""))
         with seam.open_checkpoint(source.path, settings.limits, settings.readers) as checkpoint:
             known, notes = facts.beside(checkpoint.path, settings.limits)
             views = layers.layer_table(checkpoint.tensors, known, options.conv)

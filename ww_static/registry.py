@@ -98,14 +98,21 @@ def find(
 
     Raises:
         UnknownFormatError: ``unsupported``; nobody does.
+        ReaderError: ``reader_crash``; nobody does, and one of those asked is broken.
         FormatError: ``lfs_pointer``, ``truncated`` (an empty file), ``io_error``, ``not_regular_file``.
     """
     head = first_bytes(path)
     entries = installed(allowed)
+    broken: list[ReaderError] = []
     for entry in entries:
-        reader = entry.load()
-        if recognizes(entry, reader, path, head):
-            return entry, reader
+        try:
+            reader = entry.load()
+            if recognizes(entry, reader, path, head):
+                return entry, reader
+        except ReaderError as error:  # another reader may know the file
+            broken.append(error)
+    if broken:
+        raise broken[0]
     kind = next((words for magic, words in _KNOWN if head.startswith(magic)), "not a format that is known here")
     names = ", ".join(entry.name for entry in entries) or "none"
     raise UnknownFormatError("unsupported", "", f"this is {kind}; readers asked: {names}")

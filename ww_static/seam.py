@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ww_static import dtypes, registry, storage
 from ww_static.errors import FormatError, LimitError, ReaderError
-from ww_static.protocol import Checkpoint, Extent, Finding, Limits, Reader, TensorSpec, Window
+from ww_static.protocol import Checkpoint, Extent, Finding, Limits, ModelFile, Reader, TensorSpec, Window
 from ww_static.registry import ReaderEntry
 
 if TYPE_CHECKING:
@@ -144,6 +144,22 @@ def open_checkpoint(
             raise
     except FormatError as error:
         raise error.at(shown) from error
+
+
+def models_among(names: Sequence[str], readers: Sequence[str] | None = None) -> list[ModelFile]:
+    """The models among the file names of one folder, as the readers know them, each file once, in order of name.
+
+    A reader that is broken, or does not know its files by name, claims none.
+    """
+    found: dict[str, ModelFile] = {}
+    known = set(names)
+    for entry in registry.installed(readers):
+        with suppress(FormatError), _translated(entry.name):
+            claim: Callable[[Sequence[str]], Sequence[ModelFile]] | None = getattr(entry.load(), "models", None)
+            for one in claim(names) if claim else ():
+                if one.file in known:
+                    found.setdefault(one.file, one)
+    return [found[name] for name in sorted(found)]
 
 
 def _recognizes(entry: ReaderEntry, reader: Reader, path: Path, head: bytes) -> bool:

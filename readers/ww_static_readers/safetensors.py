@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _PREFIX = 8
 _PLAUSIBLE = 2**40
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.safetensors)", re.IGNORECASE)
+_LAYOUTS = ("pt", "tf", "flax", "mlx")
 _INDEX_SUFFIX = ".safetensors.index.json"
 _FOREIGN = (
     b"PK\x03\x04",
@@ -166,7 +167,7 @@ def read_part(descriptor: int, path: str, file: str, limits: Limits) -> Part:
         raise FormatError("bad_header", "__metadata__", "is not a map from text to text")
     if len(document) > limits.tensors:
         raise LimitError("limit", "header", f"{len(document)} tensors, limit {limits.tensors}")
-    layout = metadata.get("format") if metadata else None
+    layout = metadata.get("format") if metadata and metadata.get("format") in _LAYOUTS else None
     begin = _PREFIX + length
     tensors = tuple(_tensor(name, entry, begin, path, file, layout, limits) for name, entry in document.items())
     _check_tiling(tensors, begin, size)
