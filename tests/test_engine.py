@@ -39,7 +39,7 @@ def test_layer_that_cannot_fit_is_a_row_that_says_what_it_needs(save: Writer, mo
         analysis.memory_needed(view) for view in plan_model(models.locate([str(path)])[0], Options(), Settings()).views[::-1]
     )
     monkeypatch.setattr(memory, "private_bytes", lambda: 0)
-    result = ww.analyze(path, max_memory=memory.PARENT_BYTES + memory.RESULT_BYTES + (small + big) // 2)
+    result = ww.analyze(path, max_memory=memory.PARENT_BYTES + memory.RESULT_BYTES + 2 * memory.ROW_BYTES + (small + big) // 2)
     found = {row.name: row for row in result}
     row = found["big.weight"]
     assert (row.status, row.reason) == ("skipped", "memory_limit")
@@ -57,7 +57,7 @@ def test_small_budget_costs_ranks_and_never_another_number(save: Writer, monkeyp
     needed, wanted = analysis.memory_needed(view), analysis.memory_wanted(view)
     assert needed < wanted
     monkeypatch.setattr(memory, "private_bytes", lambda: 0)
-    (tight,) = ww.analyze(path, max_memory=memory.PARENT_BYTES + memory.RESULT_BYTES + needed)
+    (tight,) = ww.analyze(path, max_memory=memory.PARENT_BYTES + memory.RESULT_BYTES + memory.ROW_BYTES + needed)
     (full,) = ww.analyze(path)
     assert (full.method, full.matrix_rank, full.rank_loss) == ("svd", 30, 270)
     assert (tight.method, tight.matrix_rank) == ("gram", None)

@@ -12,7 +12,7 @@ import numpy as np
 from ww_static import dtypes, reading
 from ww_static.errors import FormatError, NonFiniteError
 from ww_static.layers import LayerView
-from ww_static.metrics import METRICS, Measured, measure
+from ww_static.metrics import METRICS, Measured, doubles, measure
 from ww_static.options import Options
 from ww_static.protocol import TensorSpec
 from ww_static.rows import DEFINITIONS_VERSION, LayerRow
@@ -169,7 +169,7 @@ def warning_codes(view: LayerView, row: Measured, constant: bool = False) -> lis
 
 
 def _rounded(value: Any) -> Any:
-    return tuple(np.asarray(value, np.float32).astype(np.float64).tolist())
+    return doubles(np.asarray(value, np.float32).astype(np.float64))
 
 
 def _shape(view: LayerView) -> dict[str, Any]:

@@ -139,8 +139,16 @@ class _Work:
 
     def reserve(self, workers: int) -> None:
         """Sets aside what this process and `workers` idle workers hold; the rest is for matrices."""
-        own = max(memory.private_bytes(), memory.PARENT_BYTES) + memory.RESULT_BYTES
+        own = max(memory.private_bytes(), memory.PARENT_BYTES) + self._result_bytes()
         self.budget = max(0, self._total - own - workers * memory.WORKER_BYTES)
+
+    def _result_bytes(self) -> int:
+        """Private memory that the rows of the run take in this process, and the tables made of them."""
+        views = [view for plan in self.plans for view in plan.views]
+        size = memory.RESULT_BYTES + len(views) * memory.ROW_BYTES
+        if self.options.wants_esd:
+            size += sum(memory.CURVES_BYTES + memory.EIGENVALUE_BYTES * (view.num_evals or 0) for view in views)
+        return size
 
     def most_workers(self) -> int:
         """How many workers leave room for the largest matrix that would fit without them."""

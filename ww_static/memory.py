@@ -10,7 +10,10 @@ _CGROUP = Path("/sys/fs/cgroup")
 PARENT_BYTES = 48 * 2**20  # private memory of the command line before its first matrix; never less is set aside
 SHARE = 0.8  # of the machine's memory, when the user sets no limit
 WORKER_BYTES = 72 * 2**20  # private memory of a worker before its first matrix: the interpreter, numpy, a BLAS arena
-RESULT_BYTES = 96 * 2**20  # private memory that Arrow takes when rows become a table
+RESULT_BYTES = 64 * 2**20  # private memory that Arrow takes before the first row becomes part of a table
+ROW_BYTES = 8 * 2**10  # of a row, as an object and in the table
+CURVES_BYTES = 24 * 2**10  # of the curves of fixed length in a row, twice
+EIGENVALUE_BYTES = 5 * 8 * 3  # of the five curves that have a point per eigenvalue: in the row, in the table, on the way
 
 
 def private_bytes() -> int:

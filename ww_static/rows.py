@@ -4,12 +4,14 @@ Schema and the column page of the docs are generated from these classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA_VERSION = "1"
 DEFINITIONS_VERSION = "1"
+
+Curve = Sequence[float]  # an array.array of doubles: a tuple of Python floats would take four times the memory
 
 
 def column(meaning: str, unit: str = "", definition: str = "", group: str = "identity") -> Any:
@@ -113,21 +115,19 @@ class LayerRow:
     ERG_gap: int | None = _metric("detX_num - num_pl_spikes", "erg_gap.v1")
     delta_lambda_min: float | None = _metric("(xmin - detX_val), rescaled to mean 1", "delta_lambda_min.v1")
 
-    esd: tuple[float, ...] | None = _curve("eigenvalues, ascending", "weight^2")
-    explained_k: tuple[float, ...] | None = _curve("cumulative share of the eigenvalues, largest first")
-    survival: tuple[float, ...] | None = _curve("share of eigenvalues at or above each eigenvalue")
-    hist_edges: tuple[float, ...] | None = _curve("edges of 100 equal bins", "weight^2")
-    hist_counts: tuple[float, ...] | None = _curve("eigenvalues per bin")
-    log_hist_edges: tuple[float, ...] | None = _curve(
-        "edges of 100 equal bins of log10 lambda, positive eigenvalues", "log10 weight^2"
-    )
-    log_hist_counts: tuple[float, ...] | None = _curve("eigenvalues per bin of log10 lambda")
-    kde_x: tuple[float, ...] | None = _curve("points of the kernel density of log10 lambda", "log10 weight^2")
-    kde_density: tuple[float, ...] | None = _curve("Gaussian kernel density of log10 lambda, Scott's bandwidth")
-    sv_hist_edges: tuple[float, ...] | None = _curve("edges of 100 equal bins of the singular values", "weight")
-    sv_density: tuple[float, ...] | None = _curve("density of the singular values, integral 1", "1/weight")
-    ks_xmins: tuple[float, ...] | None = _curve("every candidate for xmin", "weight^2")
-    ks_D: tuple[float, ...] | None = _curve("distance of each candidate, 1 where there is no fit")
+    esd: Curve | None = _curve("eigenvalues, ascending", "weight^2")
+    explained_k: Curve | None = _curve("cumulative share of the eigenvalues, largest first")
+    survival: Curve | None = _curve("share of eigenvalues at or above each eigenvalue")
+    hist_edges: Curve | None = _curve("edges of 100 equal bins", "weight^2")
+    hist_counts: Curve | None = _curve("eigenvalues per bin")
+    log_hist_edges: Curve | None = _curve("edges of 100 equal bins of log10 lambda, positive eigenvalues", "log10 weight^2")
+    log_hist_counts: Curve | None = _curve("eigenvalues per bin of log10 lambda")
+    kde_x: Curve | None = _curve("points of the kernel density of log10 lambda", "log10 weight^2")
+    kde_density: Curve | None = _curve("Gaussian kernel density of log10 lambda, Scott's bandwidth")
+    sv_hist_edges: Curve | None = _curve("edges of 100 equal bins of the singular values", "weight")
+    sv_density: Curve | None = _curve("density of the singular values, integral 1", "1/weight")
+    ks_xmins: Curve | None = _curve("every candidate for xmin", "weight^2")
+    ks_D: Curve | None = _curve("distance of each candidate, 1 where there is no fit")
 
     warning_codes: tuple[str, ...] | None = column("what limits the reading of the row: few_evals, near_tie, rank_loss ...")
     null_reasons: Mapping[str, str] | None = column("column -> reason, for every metric that is null in a row that has an ESD")

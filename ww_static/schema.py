@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ _TYPES: dict[Any, tuple[str, dict[str, Any]]] = {
     float: ("double", {"type": "number"}),
     bool: ("bool", {"type": "boolean"}),
     tuple[int, ...]: ("list<int64>", {"type": "array", "items": {"type": "integer"}}),
-    tuple[float, ...]: ("list<double>", {"type": "array", "items": {"type": "number"}}),
+    Sequence[float]: ("list<double>", {"type": "array", "items": {"type": "number"}}),
     tuple[str, ...]: ("list<string>", {"type": "array", "items": {"type": "string"}}),
     Mapping[str, str]: ("map<string, string>", {"type": "object", "additionalProperties": {"type": "string"}}),
 }

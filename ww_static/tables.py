@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ww_static import schema
 from ww_static.errors import escape
@@ -93,6 +96,8 @@ def arrow_table(table: str, records: Sequence[Any], metadata: dict[str, str] | N
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
         return utf8(value)
+    if isinstance(value, array):
+        return np.frombuffer(value)
     if isinstance(value, dict):
         return list(value.items())
     return value

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import tempfile
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
@@ -135,7 +136,7 @@ def _json(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, str):
         return utf8(value)
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, array)):
         return [_json(item) for item in value]
     return dict(value) if isinstance(value, dict) else value
 
@@ -189,7 +190,7 @@ def _csv(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, (tuple, dict)):
+    if isinstance(value, (tuple, array, dict)):
         return json.dumps(_json(value), sort_keys=True)
     if isinstance(value, str):
         shown = escape(value)

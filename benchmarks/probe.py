@@ -1,0 +1,126 @@
+"""The measured side: runs single calls of either library on request, one JSON object per line on stdin and stdout.
+
+Needs no other module of this folder, so that it runs in the peer's environment too. A request is
+`{"task": name, "shape": [n, m]}`, an answer `{"cpu": s, "wall": s, "values": [...]}`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Shape: TypeAlias = tuple[int, int]
+Call: TypeAlias = Callable[[], NDArray[np.float64]]
+
+
+@lru_cache(maxsize=1)
+def matrix(shape: Shape) -> NDArray[np.float32]:
+    """Gaussian float32 values from a fixed seed; kept, so that only the first request of a shape makes them."""
+    return np.random.default_rng(7).standard_normal(shape, np.float32)
+
+
+@lru_cache(maxsize=1)
+def heavy(n: int) -> NDArray[np.float64]:
+    """n eigenvalues with a power-law tail: a uniform bulk, and a Pareto fifth, from a fixed seed."""
+    generator = np.random.default_rng(11)
+    bulk = generator.uniform(0.05, 1.0, n - n // 5)
+    return np.sort(np.concatenate([bulk, generator.uniform(0.0, 1.0, n // 5) ** (-1 / 1.7)]))
+
+
+def esd_ours(shape: Shape) -> Call:
+    """`ww_static.spectrum` with its default method."""
+    from ww_static.spectral.eigen import spectrum
+
+    W = matrix(shape)
+    return lambda: spectrum(W).eigenvalues
+
+
+def esd_peer(shape: Shape) -> Call:
+    """weightwatcher's own values-only SVD, in float64 as it calls it."""
+    from weightwatcher.RMT_Util import svd_vals
+
+    W = matrix(shape)
+    return lambda: np.sort(np.square(svd_vals(W.astype(float))))
+
+
+def esd_stand_in(shape: Shape) -> Call:
+    """Where weightwatcher is absent: the same LAPACK routine through numpy."""
+    W = matrix(shape)
+    return lambda: np.sort(np.square(np.linalg.svd(W.astype(float), compute_uv=False)))
+
+
+def fit_ours(shape: Shape) -> Call:
+    """`ww_static.tail`: alpha, xmin, D."""
+    from ww_static.spectral.missing import Missing
+    from ww_static.spectral.powerlaw import tail
+
+    values = heavy(shape[0])
+
+    def call() -> NDArray[np.float64]:
+        fit = tail(values)
+        return np.array([]) if isinstance(fit, Missing) else np.array([fit.alpha, fit.xmin, fit.D])
+
+    return call
+
+
+def fit_peer(shape: Shape) -> Call:
+    """`WWFit`: alpha, xmin, D."""
+    from weightwatcher.WW_powerlaw import WWFit
+
+    values = heavy(shape[0])
+
+    def call() -> NDArray[np.float64]:
+        fit = WWFit(values)
+        return np.array([fit.alpha, fit.xmin, fit.D])
+
+    return call
+
+
+def gemm(dtype: type[np.floating[Any]]) -> Callable[[Shape], Call]:
+    """A matrix product n x m by m x n of this type."""
+
+    def prepare(shape: Shape) -> Call:
+        A = np.random.default_rng(3).standard_normal(shape).astype(dtype)
+        B = np.ascontiguousarray(A.T)
+        out = np.empty((shape[0], shape[0]), dtype)
+
+        def call() -> NDArray[np.float64]:
+            np.matmul(A, B, out=out)
+            return np.array([float(out[0, 0])])
+
+        return call
+
+    return prepare
+
+
+TASKS: dict[str, Callable[[Shape], Call]] = {
+    "esd_ours": esd_ours, "esd_peer": esd_peer, "esd_stand_in": esd_stand_in, "fit_ours": fit_ours, "fit_peer": fit_peer,
+    "dgemm": gemm(np.float64), "sgemm": gemm(np.float32),
+}  # fmt: skip
+
+
+def main() -> None:
+    """Answers requests until stdin ends; says `ready` before each call, so that the caller can sample its memory."""
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever a library prints goes to stderr
+    for line in sys.stdin:
+        request = json.loads(line)
+        call = TASKS[request["task"]](tuple(request["shape"]))
+        channel.write("ready\n")
+        sys.stdin.readline()
+        wall, cpu = time.perf_counter(), time.process_time()
+        values = call()
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        channel.write(json.dumps({"cpu": cpu, "wall": wall, "values": values.tolist()}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
