@@ -13,7 +13,7 @@ WORKER_BYTES = 72 * 2**20  # private memory of a worker before its first matrix:
 RESULT_BYTES = 64 * 2**20  # private memory that Arrow takes before the first row becomes part of a table
 ROW_BYTES = 8 * 2**10  # of a row, as an object and in the table
 CURVES_BYTES = 24 * 2**10  # of the curves of fixed length in a row, twice
-EIGENVALUE_BYTES = 5 * 8 * 3  # of the five curves that have a point per eigenvalue: in the row, in the table, on the way
+EIGENVALUE_BYTES = 5 * 8 * 2  # of the five curves that have a point per eigenvalue, in the row and in the table
 
 
 def private_bytes() -> int:
