@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ww_static import TensorSpec
+from ww_static import Limits, TensorSpec
 from ww_static.facts import Facts
 from ww_static.layers import LayerView, layer_table
 
@@ -337,3 +337,32 @@ def test_every_tensor_has_a_row_whatever_it_is_called(shapes: dict[str, tuple[in
                 for piece in matrix.pieces
             )
             assert count == matrix.shape[0] * matrix.shape[1]
+
+
+def test_tensors_that_would_be_cut_into_too_many_matrices_are_left_whole_or_refused() -> None:
+    """A header can declare a million taps in a few bytes: they are counted before any of them is made."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "conv.weight": (2, 2, 1000, 1000), "mlp.experts.down_proj": (1_000_000, 2, 2), "dense.weight": (9, 9),
+        "attn.query_key_value.weight": (600_000, 200_000),
+    }  # fmt: skip
+    facts = Facts(model_type="bloom", num_attention_heads=200_000)
+    reasons = {view.spec.name: (view.part, view.reason) for view in table(shapes, facts)}
+    assert reasons == {
+        "conv.weight": (None, "unsupported_layout"), "mlp.experts.down_proj": (None, "unsupported_layout"),
+        "dense.weight": (None, None), "attn.query_key_value.weight": (None, None),
+    }  # fmt: skip
+    specs = [TensorSpec(f"conv.{i}.weight", "F32", (4, 4, 10, 10), "f", layout="pt") for i in range(10)]
+    sliced = layer_table(specs, Facts(), "slices", Limits(rows=250))
+    assert [view.reason for view in sliced].count("unsupported_layout") == 8
+    assert len(sliced) == 208
+
+
+def test_taps_are_counted_and_placed_like_a_product() -> None:
+    import itertools
+
+    (view,) = table({"conv.weight": (8, 4, 3, 5)})
+    places = [tuple(piece[axis].start for axis in (2, 3)) for matrix in view.matrices for piece in matrix.pieces]
+    assert places == list(itertools.product(range(3), range(5)))
+    assert [matrix.shape for matrix in view.matrices[3:5]] == [(8, 4), (8, 4)]
+    with pytest.raises(IndexError, match="tap 15 of 15"):
+        view.matrices[15]

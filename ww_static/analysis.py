@@ -56,22 +56,21 @@ def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
 
 def memory_needed(view: LayerView) -> int:
     """Least private memory, in bytes, in which the row can be computed."""
-    return max((gram_bytes(min(matrix.shape)) for matrix in view.matrices), default=0)
+    return gram_bytes(view.m) if view.m else 0
 
 
 def memory_wanted(view: LayerView) -> int:
     """Private memory, in bytes, with which small singular values are resolved as well."""
-    wanted = memory_needed(view)
-    for matrix in view.matrices:
-        if min(matrix.shape) <= LARGEST_SVD:
-            wanted = max(wanted, svd_bytes(max(matrix.shape), min(matrix.shape)))
-    return wanted
+    if view.n and view.m and view.m <= LARGEST_SVD:
+        return max(memory_needed(view), svd_bytes(view.n, view.m))
+    return memory_needed(view)
 
 
 def flops(view: LayerView) -> float:
     """Estimated floating-point operations of a row: N M^2 for X, 4.5 M^3 for its eigenvalues, per matrix."""
-    sides = [(max(matrix.shape), min(matrix.shape)) for matrix in view.matrices]
-    return float(sum(n * m * m + 4.5 * m**3 for n, m in sides))
+    if not view.n or not view.m:
+        return 0.0
+    return float(len(view.matrices) * (view.n * view.m**2 + 4.5 * view.m**3))
 
 
 def analyze_view(

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 from ww_static.facts import Facts
 from ww_static.kinds import Kind
@@ -33,6 +34,48 @@ class Matrix:
 
 
 @dataclass(frozen=True, slots=True)
+class Taps(Sequence[Matrix]):
+    """The taps of a convolution kernel, each one a matrix, made when it is asked for: a header can declare millions.
+
+    Attributes:
+        shape: of the tensor.
+        outputs: the axis that makes the rows.
+        kernel: the axes of the kernel, slowest first.
+    """
+
+    shape: tuple[int, ...]
+    outputs: int
+    kernel: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return math.prod(self.shape[axis] for axis in self.kernel)
+
+    def position(self, number: int) -> tuple[int, ...]:
+        """The place of a tap in the kernel."""
+        place = []
+        for axis in reversed(self.kernel):
+            number, position = divmod(number, self.shape[axis])
+            place.append(position)
+        return tuple(reversed(place))
+
+    @overload
+    def __getitem__(self, number: int) -> Matrix: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Matrix]: ...
+
+    def __getitem__(self, number: int | slice) -> Matrix | Sequence[Matrix]:
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(f"tap {number} of {len(self)}")
+        window = list(whole_window(self.shape))
+        for axis, position in zip(self.kernel, self.position(number), strict=True):
+            window[axis] = slice(position, position + 1)
+        return matrix_of(self.shape, (self.outputs,), [tuple(window)])
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """The matrices that share one row of output: all taps pooled, one expert, one gate, or the whole tensor.
 
@@ -43,7 +86,7 @@ class Part:
 
     name: str | None
     slice_id: int | None
-    matrices: tuple[Matrix, ...]
+    matrices: Sequence[Matrix]
     scale: float = 1.0
 
 
@@ -122,17 +165,14 @@ def conv_parts(spec: TensorSpec, layout: Layout, mode: str) -> list[Part]:
     """One part with all taps (pooled), one part per tap (slices), or one O x (I * prod kernel) matrix (flatten)."""
     if mode == "flatten":
         return [Part(None, None, (matrix_of(spec.shape, (layout.outputs,), [whole_window(spec.shape)]),))]
-    taps = []
-    for index in itertools.product(*(range(spec.shape[axis]) for axis in layout.kernel)):
-        window = list(whole_window(spec.shape))
-        for axis, position in zip(layout.kernel, index, strict=True):
-            window[axis] = slice(position, position + 1)
-        taps.append((index, matrix_of(spec.shape, (layout.outputs,), [tuple(window)])))
+    taps = Taps(spec.shape, layout.outputs, layout.kernel)
     four = len(spec.shape) == 4  # weightwatcher's sqrt(count/2) on the weights of a 4-D kernel
     if mode == "pooled":
-        return [Part(None, None, tuple(matrix for _, matrix in taps), 0.5 if four else 1.0)]
+        return [Part(None, None, taps, 0.5 if four else 1.0)]
     scale = len(taps) / 2 if four else 1.0
-    return [Part("tap_" + "_".join(map(str, index)), number, (matrix,), scale) for number, (index, matrix) in enumerate(taps)]
+    return [
+        Part("tap_" + "_".join(map(str, taps.position(number))), number, (taps[number],), scale) for number in range(len(taps))
+    ]
 
 
 def dense_part(spec: TensorSpec) -> Part:
@@ -155,6 +195,15 @@ def expert_parts(spec: TensorSpec, facts: Facts) -> list[Part]:
             piece = (only, *window[1:])
             parts.append(Part(f"expert_{expert}.{name}", len(parts), (matrix_of(spec.shape, (1,), [piece]),)))
     return parts
+
+
+def pieces_needed(spec: TensorSpec, kind: Kind, facts: Facts, mode: str) -> int:
+    """Into how many matrices or windows a tensor would be cut: counted before any of them is made."""
+    if kind.name.startswith("conv"):
+        return 1 if mode == "flatten" else math.prod(spec.shape[axis] for axis in conv_layout(spec, kind).kernel)
+    if kind.name == "expert" and len(spec.shape) == 3:
+        return 2 * spec.shape[0]
+    return max(facts.num_attention_heads or 1, facts.num_experts or 1)
 
 
 def _gate_up_axis(spec: TensorSpec, facts: Facts) -> int | None:

@@ -10,7 +10,7 @@ from ww_static import geometry, kinds
 from ww_static.facts import Facts
 from ww_static.geometry import Matrix, Part
 from ww_static.kinds import Kind
-from ww_static.protocol import TensorSpec
+from ww_static.protocol import Limits, TensorSpec
 
 _CONVOLUTIONS = frozenset(("conv1d", "conv2d", "conv3d", "conv_transpose"))
 _IN_OUT = re.compile(r"(?:^|[./])c_(?:attn|fc|proj|q)[./]weight$")  # GPT-2 keeps [in, out] although it is torch
@@ -28,7 +28,7 @@ class LayerView:
         kind, kind_source, confidence: what the tensor is, by which evidence, how sure.
         orientation: what the axes are, ``ambiguous``, or null when it has no meaning.
         layer_type: weightwatcher's word for the kind.
-        matrices: where the matrices of the row lie; empty when it is not analysed.
+        matrices: where the matrices of the row lie, all of one shape; empty when it is not analysed.
         esd_scale: factor on the eigenvalues of W^T W.
         reason: why it is not analysed; null when it is.
         quantized: the values are dequantized codes, or the tensor holds codes.
@@ -42,7 +42,7 @@ class LayerView:
     confidence: str
     orientation: str | None
     layer_type: str
-    matrices: tuple[Matrix, ...]
+    matrices: Sequence[Matrix]
     esd_scale: float
     reason: str | None
     quantized: bool
@@ -60,19 +60,27 @@ class LayerView:
     @property
     def num_evals(self) -> int | None:
         """Eigenvalues of the row, all matrices together."""
-        return sum(min(matrix.shape) for matrix in self.matrices) if self.matrices else None
+        return len(self.matrices) * min(self.matrices[0].shape) if self.matrices else None
 
 
-def layer_table(specs: Sequence[TensorSpec], facts: Facts, conv: str = "pooled") -> list[LayerView]:
+def layer_table(
+    specs: Sequence[TensorSpec], facts: Facts, conv: str = "pooled", limits: Limits | None = None
+) -> list[LayerView]:
     """The rows that the tensors of a model give, at least one per tensor, in natural order of their names.
 
     Args:
         specs: all tensors of the model.
         facts: what ``config.json`` says.
         conv: ``pooled``, ``slices`` or ``flatten``.
+        limits: into how many matrices one tensor, and into how many rows all of them, may be cut.
     """
+    limits = limits or Limits()
     by_name = {spec.name: spec for spec in specs}
-    return [view for spec in sorted(specs, key=_natural) for view in _views(spec, by_name, facts, conv)]
+    views: list[LayerView] = []
+    for spec in sorted(specs, key=_natural):
+        room = min(limits.matrices, limits.rows - len(views))
+        views.extend(_views(spec, by_name, facts, conv, room))
+    return views
 
 
 def _natural(spec: TensorSpec) -> list[tuple[int, int, str]]:
@@ -83,14 +91,17 @@ def _natural(spec: TensorSpec) -> list[tuple[int, int, str]]:
     ] + [(1, 0, spec.name)]
 
 
-def _views(spec: TensorSpec, by_name: Mapping[str, TensorSpec], facts: Facts, conv: str) -> list[LayerView]:
+def _views(spec: TensorSpec, by_name: Mapping[str, TensorSpec], facts: Facts, conv: str, room: int) -> list[LayerView]:
     kind = kinds.classify(spec, by_name, facts)
-    if kind.name in _CONVOLUTIONS:
-        return _conv_views(spec, kind, conv)
     orientation = _orientation(spec, kind, facts)
     if kind.reason is not None:
         return [_view(spec, kind, orientation, Part(None, None, ()), kind.reason)]
-    parts = _parts(spec, kind, by_name, facts)
+    crowded = geometry.pieces_needed(spec, kind, facts, conv) > room
+    if crowded and len(spec.shape) > 2:
+        return [_view(spec, kind, orientation, Part(None, None, ()), "unsupported_layout")]
+    if kind.name in _CONVOLUTIONS:
+        return _conv_views(spec, kind, conv)
+    parts = None if crowded else _parts(spec, kind, by_name, facts)
     if parts is None:
         parts = [geometry.dense_part(spec)]
     elif len(spec.shape) == 2:

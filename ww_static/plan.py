@@ -53,7 +53,7 @@ def plan_model(source: Source, options: Options, settings: Settings) -> Plan:
             os.close(storage.open_inside(source.root, source.shown, ""))
         with seam.open_checkpoint(source.path, settings.limits, settings.readers) as checkpoint:
             known, notes = facts.beside(checkpoint.path, settings.limits)
-            views = layers.layer_table(checkpoint.tensors, known, options.conv)
+            views = layers.layer_table(checkpoint.tensors, known, options.conv, settings.limits)
             chosen = tuple(view for view in views if options.selects(view.spec.name, view.kind))
             beside = tuple(
                 Finding("duplicate_variant", name, "lies beside the model and was not read") for name in source.beside

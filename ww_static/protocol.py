@@ -30,6 +30,8 @@ class Limits:
         rank: most dimensions of a tensor (numpy's own limit).
         config_bytes: longest ``config.json`` that is looked at.
         parts: most files of one sharded model.
+        matrices: most matrices that one tensor is cut into (kernel taps, experts, heads).
+        rows: most rows that the tensors of one model are cut into.
     """
 
     header_bytes: int = 100_000_000
@@ -38,6 +40,8 @@ class Limits:
     rank: int = 64
     config_bytes: int = 4_194_304
     parts: int = 10_000
+    matrices: int = 65_536
+    rows: int = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)

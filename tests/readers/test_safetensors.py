@@ -317,6 +317,23 @@ def test_limit_parts(tmp_path: Path) -> None:
         open_checkpoint(index, Limits(parts=1))
 
 
+def test_limit_matrices(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    _write(path, {"conv.weight": np.zeros((8, 4, 3, 3), np.float32), "dense.weight": np.zeros((9, 9), np.float32)})
+    for limit, reason in ((9, None), (8, "unsupported_layout")):
+        result = ww_static.describe(path, limits=Limits(matrices=limit))
+        assert [row.reason for row in result] == [reason, None]
+        assert result.exit_code == (0 if reason is None else 3)
+
+
+def test_limit_rows(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    _write(path, {f"conv{i}.weight": np.zeros((8, 4, 3, 3), np.float32) for i in range(3)})
+    for limit, refused in ((27, 0), (26, 1)):
+        result = ww_static.describe(path, conv="slices", limits=Limits(rows=limit))
+        assert sum(row.reason == "unsupported_layout" for row in result) == refused
+
+
 def test_every_limit_has_a_test_here() -> None:
     tested = [name.removeprefix("test_limit_") for name in globals() if name.startswith("test_limit_")]
     for field in Limits.__dataclass_fields__:
