@@ -231,8 +231,13 @@ def test_paths_come_from_stdin_globs_and_folders(model: Path) -> None:
     assert run("analyze", "-", stdin="").returncode == 2
 
 
-def test_broken_pipe_ends_quietly(model: Path) -> None:
-    script = f"{sys.executable} -m ww_static analyze {model} --format json --esd f64 | head -c 10; echo ${{PIPESTATUS[0]}}"
+@pytest.mark.parametrize(
+    "command", ["analyze MODEL -f json --esd f64", "analyze MODEL -f jsonl --esd f64 -j 2", "describe MODEL -v"]
+)
+def test_broken_pipe_ends_quietly(save: Writer, command: str) -> None:
+    tensors = {f"a.{i}.weight": np.random.default_rng(i).standard_normal((40, 30)).astype(np.float32) for i in range(600)}
+    words = command.replace("MODEL", str(save(tensors)))
+    script = f"{sys.executable} -m ww_static {words} | head -c 10; echo ${{PIPESTATUS[0]}}"  # more than a pipe holds
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
     assert done.stdout.endswith("0\n")
     assert done.stderr == ""

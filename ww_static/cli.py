@@ -328,7 +328,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _say(f"ww-static: {escape(str(error))}", USAGE)
     except FormatError as error:
         return _say(str(error), UNREADABLE)
-    except BrokenPipeError:
+    except SystemExit:  # how the option parser answers a reader of stdout that has gone: quietly
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at exit
         return 0
     except KeyboardInterrupt:

@@ -86,15 +86,17 @@ def run(
     plans = [plan_model(source, options, settings) for source in sources]
     work = _Work(plans, options, settings, progress, on_row)
     chosen = executor or _executor(work, settings)
+    finished = False
     try:
         work.perform(chosen, settings.jobs or memory.processors())
+        finished = True
     except KeyboardInterrupt:
         work.interrupted = True
         if not keep_partial:
             raise
     finally:
         if executor is None:
-            chosen.shutdown(wait=True, cancel_futures=work.interrupted)
+            chosen.shutdown(wait=True, cancel_futures=not finished)
         tasks.close_kept()
     return work.result()
 
