@@ -92,6 +92,78 @@ def test_jobs_and_executors_give_equal_rows(save: Writer) -> None:
     assert ww.analyze(path, jobs=2).layers.equals(inline.layers)
 
 
+def test_workers_and_memory_change_no_number(save: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank-deficient matrices, so that the choice between gram and svd shows; the number of workers gives way instead."""
+    low = {
+        f"low.{i}.weight": matrix(i, 900, 40).astype(np.float64) @ matrix(i + 9, 40, 300).astype(np.float64) for i in range(3)
+    }
+    path = save(low)
+    view = plan_model(models.locate([str(path)])[0], Options(), Settings()).views[0]
+    fixed = memory.PARENT_BYTES + memory.RESULT_BYTES + 3 * memory.ROW_BYTES
+    for limit in (
+        fixed + analysis.memory_wanted(view),
+        fixed + analysis.memory_wanted(view) - 1,
+        fixed + 10 * analysis.memory_wanted(view),
+    ):
+        alone = ww.analyze(path, max_memory=limit)
+        assert ww.analyze(path, max_memory=limit, jobs=2).layers.equals(alone.layers)
+        monkeypatch.setattr(memory, "private_bytes", lambda: 2**40)
+        assert ww.analyze(path, max_memory=limit).layers.equals(alone.layers)
+        monkeypatch.undo()
+
+
+def test_runs_in_several_threads_do_not_disturb_each_other(save: Writer) -> None:
+    paths = [save({f"l{n}.{i}.weight": matrix(10 * n + i) for i in range(4)}, f"m{n}.safetensors") for n in range(6)]
+    expected = [ww.analyze(path).layers for path in paths]
+    before = len(os.listdir("/dev/fd"))
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(8):
+            found = list(pool.map(lambda path: ww.analyze(path).layers, paths))
+            assert all(one.equals(other) for one, other in zip(found, expected, strict=True))
+    assert len(os.listdir("/dev/fd")) <= before
+
+
+def test_an_executor_gets_all_the_work_that_memory_allows(save: Writer) -> None:
+    import threading
+
+    together = threading.Barrier(4, timeout=60)
+
+    class Counting(ThreadPoolExecutor):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            def task() -> Any:
+                if fn is tasks.spectrum_of_view:
+                    together.wait()  # four at a time, or this breaks
+                return fn(*args, **kwargs)
+
+            return super().submit(task)
+
+    with Counting(4) as pool:
+        assert len(ww.analyze(save({f"l{i}.weight": matrix(i) for i in range(8)}), executor=pool)) == 8
+
+
+def test_a_matrix_that_lapack_gives_up_on_is_a_row(save: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = np.linalg.eigvalsh
+
+    def moody(X: Any, UPLO: str = "L") -> Any:
+        if len(X) == 20:
+            raise np.linalg.LinAlgError("Eigenvalues did not converge")
+        return original(X, UPLO)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(np.linalg, "eigvalsh", moody)
+    result = ww.analyze(save({"bad.weight": matrix(1, 30, 20), "good.weight": matrix(2, 40, 30)}))
+    found = {row.name: (row.status, row.reason) for row in result}
+    assert found == {"bad.weight": ("failed", "not_converged"), "good.weight": ("success", None)}
+    assert result.exit_code == 3
+
+
+def test_a_copy_has_the_codes_of_its_own_name(save: Writer) -> None:
+    W = matrix(3)
+    result = ww.analyze(save({"a.blob": W, "b.weight": W}))
+    codes = {row.name: "ambiguous_orientation" in (row.warning_codes or ()) for row in result}
+    assert codes == {"a.blob": True, "b.weight": False}
+    assert result.rows[1].tied_to == "a.blob"
+
+
 def test_rows_are_handed_over_in_order_as_soon_as_they_are_there(save: Writer) -> None:
     seen: list[LayerRow] = []
     run = engine.run(models.locate([str(save(some()))]), Options(), Settings(), on_row=seen.append)
@@ -119,7 +191,7 @@ class Dying(Executor):
         from pebble import ProcessExpired
 
         future: Future[Any] = Future()
-        if fn is tasks.spectrum_of_view and args[3].spec.name == "layer.2.weight":
+        if fn is tasks.spectrum_of_view and args[1].spec.name == "layer.2.weight":
             future.set_exception(ProcessExpired("gone", code=-signal.SIGSEGV))  # type: ignore[no-untyped-call]
         else:
             future.set_result(fn(*args, **kwargs))
@@ -247,16 +319,20 @@ def test_interrupted_run_keeps_its_rows_and_leaves_no_worker(tmp_path: Path) -> 
     path = tmp_path / "slow.safetensors"
     path.write_bytes(safetensors_bytes(tensors))
     out = tmp_path / "out.jsonl"
-    command = [sys.executable, "-m", "ww_static", "analyze", str(path), "-j", "2", "-o", str(out), "-q"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    time.sleep(6)
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    command = [sys.executable, "-m", "ww_static", "analyze", str(path), "-j", "2", "-f", "jsonl", "-q"]
+    with out.open("w") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        for _ in range(600):
+            if '"a2.weight"' in out.read_text():  # the small ones are done, the large ones cannot be
+                break
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "Traceback" not in said
     text = out.read_text()
-    assert text.count('"record": "layer"') == 11
-    assert '"reason": "interrupted"' in text
+    assert '"record": "summary"' in text
+    assert '"interrupted"' in text
     assert _group_is_gone(process.pid)
 
 

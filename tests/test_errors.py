@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ww_static import errors
-from ww_static.errors import FormatError, LimitError, NonFiniteError, UsageError, WWStaticError, escape
+from ww_static.errors import FormatError, LimitError, NonFiniteError, NotConvergedError, UsageError, WWStaticError, escape
 
 FORMAT_ERRORS = [FormatError, errors.UnknownFormatError, LimitError, errors.UnsafeFileError, errors.ReaderError]
 
@@ -26,7 +26,7 @@ def test_format_errors_survive_pickling_and_copying(kind: type[FormatError], pat
         assert str(twin) == str(error)
 
 
-@pytest.mark.parametrize("kind", [WWStaticError, UsageError, NonFiniteError])
+@pytest.mark.parametrize("kind", [WWStaticError, UsageError, NonFiniteError, NotConvergedError])
 def test_plain_errors_survive_pickling(kind: type[WWStaticError]) -> None:
     twin = pickle.loads(pickle.dumps(kind("what is wrong")))
     assert type(twin) is kind
@@ -35,7 +35,7 @@ def test_plain_errors_survive_pickling(kind: type[WWStaticError]) -> None:
 
 def test_every_error_of_the_module_is_in_the_tree_and_is_tested_here() -> None:
     classes = {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)}
-    assert classes == {WWStaticError, UsageError, NonFiniteError, *FORMAT_ERRORS}
+    assert classes == {WWStaticError, UsageError, NonFiniteError, NotConvergedError, *FORMAT_ERRORS}
     assert all(issubclass(one, WWStaticError) for one in classes)
 
 

@@ -30,32 +30,26 @@ def test_no_file_is_no_facts_and_no_finding(tmp_path: Path) -> None:
 def test_the_usual_keys_are_read(tmp_path: Path) -> None:
     config = {
         "model_type": "llama", "hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 8,
-        "num_hidden_layers": 3, "intermediate_size": 256, "vocab_size": 1000, "tie_word_embeddings": True, "architectures": ["X"],
+        "multi_query": True, "intermediate_size": 256, "vocab_size": 1000, "architectures": ["X"],
     }  # fmt: skip
     known, problems = _beside(tmp_path, config)
     assert problems == []
     assert known == Facts(
-        model_type="llama", hidden_size=64, num_attention_heads=8, num_key_value_heads=2, head_dim=8, num_hidden_layers=3,
-        intermediate_size=256, vocab_size=1000, tie_word_embeddings=True,
+        model_type="llama", hidden_size=64, num_attention_heads=8, num_key_value_heads=2, head_dim=8, multi_query=True,
+        intermediate_size=256, vocab_size=1000,
     )  # fmt: skip
 
 
 def test_other_names_of_the_same_fact_are_known(tmp_path: Path) -> None:
     known, problems = _beside(tmp_path, {"n_embd": 48, "n_head": 4, "n_layer": 2, "num_local_experts": 8})
     assert problems == []
-    assert (known.hidden_size, known.num_attention_heads, known.num_hidden_layers, known.num_experts) == (48, 4, 2, 8)
+    assert (known.hidden_size, known.num_attention_heads, known.num_experts) == (48, 4, 8)
 
 
 def test_the_text_part_of_a_multimodal_model_wins(tmp_path: Path) -> None:
     document = {"model_type": "llava", "hidden_size": 1, "text_config": {"model_type": "llama", "hidden_size": 64}}
     known, _ = _beside(tmp_path, document)
     assert (known.model_type, known.hidden_size) == ("llama", 64)
-
-
-def test_a_quantization_method_is_named(tmp_path: Path) -> None:
-    assert _beside(tmp_path, {"quantization_config": {"quant_method": "gptq", "bits": 4}})[0].quantization == "gptq"
-    assert _beside(tmp_path, {"quantization_config": {}})[0].quantization == "unknown"
-    assert _beside(tmp_path, {"quantization_config": {"quant_method": "x" * 1000}})[0].quantization == "x" * 60
 
 
 @pytest.mark.parametrize("value", [-1, 0, 2**31, 10**30, 1.5, True, "64", [64], {"a": 1}, float("nan"), float("inf")])
@@ -80,7 +74,7 @@ def test_a_model_type_that_is_no_short_text_is_a_finding(tmp_path: Path, value: 
 
 @pytest.mark.parametrize("value", [1, "true", []])
 def test_a_flag_that_is_no_boolean_is_a_finding(tmp_path: Path, value: object) -> None:
-    assert _beside(tmp_path, {"tie_word_embeddings": value}) == (Facts(), [f"'tie_word_embeddings' is {value!r}"])
+    assert _beside(tmp_path, {"multi_query": value}) == (Facts(), [f"'multi_query' is {value!r}"])
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ FLOORS = (
     ("spectral.ranks",),
     ("reading", "metrics"),
     ("analysis",),
+    ("budget",),
     ("plan", "executors"),
     ("tasks", "findings"),
     ("engine", "summary", "schema"),

@@ -22,7 +22,7 @@ from ww_static.rows import LayerRow
 REFERENCE = Path(__file__).parent / "reference" / "minilm.csv"
 CLOSE = (
     "alpha", "xmin", "D", "sigma", "norm", "log_norm", "lambda_max", "spectral_norm", "log_spectral_norm", "stable_rank",
-    "alpha_weighted", "log_alpha_norm", "entropy", "sv_max", "detX_val", "detX_val_unrescaled", "xmax", "Q",
+    "alpha_weighted", "log_alpha_norm", "entropy", "sv_max", "sv_min", "detX_val", "detX_val_unrescaled", "xmax", "Q",
 )  # fmt: skip
 EXACT = (
     "num_pl_spikes",

@@ -13,7 +13,6 @@ import pytest
 import ww_static as ww
 from conftest import Writer
 from ww_static import rows, schema
-from ww_static.analysis import warning_codes
 from ww_static.metrics import METRICS
 from ww_static.tables import arrow_table
 
@@ -69,4 +68,3 @@ def test_options_have_names_of_their_own(save: Writer) -> None:
     path = save({"w.weight": np.eye(9, dtype=np.float32)})
     ids = {ww.analyze(path, **options).rows[0].params_id for options in ({}, {"esd_norm": "1/N"}, {"conv": "flatten"})}  # type: ignore[arg-type]
     assert len(ids) == 3
-    assert warning_codes.__doc__

@@ -147,7 +147,7 @@ def test_graded_matrix_is_below_the_floor_of_its_gram_matrix() -> None:
     resolved = spectrum(W)
     assert resolved.method == "svd"
     assert np.sqrt(resolved.eigenvalues[5:]) == pytest.approx(10 ** -np.linspace(14, 0, 60)[5:], rel=0.1)
-    # the smallest sigma, 1e-14, lies between half and twice the threshold 60 * 2^-52 = 1.33e-14: rounding decides
+    # the smallest sigma, 1e-14, lies within a factor of 1.5 of the threshold 60 * 2^-52 = 1.33e-14: rounding decides
     assert ranks.hard_rank([resolved]) == Missing("below_spectral_floor")
 
 

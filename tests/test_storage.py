@@ -285,11 +285,24 @@ def test_a_window_is_a_read_only_view_of_a_map_and_outlives_the_file(tmp_path: P
         array[0, 0] = 1
 
 
-def test_a_window_maps_no_more_than_it_spans(tmp_path: Path) -> None:
+def test_thousands_of_windows_share_one_map_and_one_descriptor(tmp_path: Path) -> None:
     with (tmp_path / "f").open("wb") as stream:
         stream.truncate(3 + 4 * 2**30)
-    array = _window(tmp_path / "f", "F32", (2**15, 2**15), (slice(20000, 20002),))
-    assert len(array.base) <= 2 * 4 * 2**15 + mmap.ALLOCATIONGRANULARITY
+    before = len(os.listdir("/dev/fd"))
+    arrays = [_window(tmp_path / "f", "F32", (2**15, 2**15), (slice(row, row + 2),)) for row in range(0, 6000, 2)]
+    assert len({id(array.base) for array in arrays}) == 1
+    assert len(os.listdir("/dev/fd")) == before + 1
+    assert arrays[-1].sum() == 0
+    arrays.clear()
+
+
+def test_a_file_that_is_another_one_now_gets_a_map_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"abc" + np.zeros(6, np.float32).tobytes())
+    before = _window(tmp_path / "f", "F32", (6,))
+    (tmp_path / "g").write_bytes(b"abc" + np.ones(6, np.float32).tobytes())
+    (tmp_path / "g").replace(tmp_path / "f")
+    assert _window(tmp_path / "f", "F32", (6,)).sum() == 6
+    assert before.sum() == 0
 
 
 @pytest.mark.parametrize("dtype", ["F32", "F4", "F6_E3M2", "BF16", "U8"])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         FormatError,
         LimitError,
         NonFiniteError,
+        NotConvergedError,
         ReaderError,
         UnknownFormatError,
         UnsafeFileError,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ww_static.results import Result
     from ww_static.seam import OpenCheckpoint
     from ww_static.seam import open_checkpoint as open
-    from ww_static.spectral.detx import detx
+    from ww_static.spectral.detx import DetX, detx
     from ww_static.spectral.eigen import Spectrum, spectrum
     from ww_static.spectral.missing import Missing
     from ww_static.spectral.norms import stable_rank
@@ -42,17 +43,18 @@ _PLACES = {
     "Checkpoint": "protocol", "Extent": "protocol", "Finding": "protocol", "Limits": "protocol", "Reader": "protocol",
     "TensorSpec": "protocol", "Result": "results", "detx": "spectral.detx", "Spectrum": "spectral.eigen",
     "spectrum": "spectral.eigen", "Missing": "spectral.missing", "TailFit": "spectral.powerlaw", "tail": "spectral.powerlaw",
-    "FormatError": "errors", "LimitError": "errors", "NonFiniteError": "errors", "ReaderError": "errors",
+    "FormatError": "errors", "LimitError": "errors", "NonFiniteError": "errors", "NotConvergedError": "errors", "DetX": "spectral.detx", "ReaderError": "errors",
     "UnknownFormatError": "errors", "UnsafeFileError": "errors", "UsageError": "errors", "WWStaticError": "errors",
     "stable_rank": "spectral.norms", "effective_rank": "spectral.ranks", "hard_rank": "spectral.ranks",
     "matrix_entropy": "spectral.ranks", "FolderReader": "protocol", "ModelFile": "protocol",
 }  # fmt: skip
 
 __all__ = [
-    "Checkpoint", "Extent", "Finding", "FolderReader", "FormatError", "LimitError", "Limits", "Missing", "ModelFile",
-    "NonFiniteError", "OpenCheckpoint", "Reader", "ReaderError", "Result", "Spectrum", "TailFit", "TensorSpec",
-    "UnknownFormatError", "UnsafeFileError", "UsageError", "WWStaticError", "analyze", "describe", "detx", "effective_rank",
-    "hard_rank", "matrix_entropy", "open", "spectrum", "stable_rank", "tail", "widen",
+    "Checkpoint", "DetX", "Extent", "Finding", "FolderReader", "FormatError", "LimitError", "Limits",
+    "Missing", "ModelFile", "NonFiniteError", "NotConvergedError", "OpenCheckpoint", "Reader", "ReaderError", "Result",
+    "Spectrum", "TailFit", "TensorSpec", "UnknownFormatError", "UnsafeFileError", "UsageError", "WWStaticError", "analyze",
+    "describe", "detx", "effective_rank", "hard_rank", "matrix_entropy", "open", "spectrum", "stable_rank",
+    "tail", "widen",
 ]  # fmt: skip
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from ww_static import dtypes, reading
-from ww_static.errors import FormatError, NonFiniteError
+from ww_static.errors import FormatError, NonFiniteError, NotConvergedError
 from ww_static.layers import LayerView
 from ww_static.metrics import METRICS, Measured, doubles, measure
 from ww_static.options import Options
 from ww_static.protocol import TensorSpec
 from ww_static.rows import DEFINITIONS_VERSION, LayerRow
 from ww_static.seam import OpenCheckpoint
-from ww_static.spectral.eigen import LARGEST_SVD, spectrum_of_blocks, svd_bytes
+from ww_static.spectral.eigen import LARGEST_SVD, Method, spectrum_of_blocks, svd_bytes
 from ww_static.spectral.gram import gram_bytes, safe_exponent
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.powerlaw import TailFit
@@ -55,8 +55,8 @@ def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
 
 
 def memory_needed(view: LayerView) -> int:
-    """Least private memory, in bytes, in which the row can be computed."""
-    return gram_bytes(view.m) if view.m else 0
+    """Least private memory, in bytes, in which the row can be computed: one matrix at a time, and all eigenvalues."""
+    return gram_bytes(view.m) + 24 * (view.num_evals or 0) if view.m else 0
 
 
 def memory_wanted(view: LayerView) -> int:
@@ -74,7 +74,7 @@ def flops(view: LayerView) -> float:
 
 
 def analyze_view(
-    checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, options: Options, memory: int | None = None
+    checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, options: Options, method: Method = "auto"
 ) -> LayerRow:
     """The row of one view.
 
@@ -83,20 +83,21 @@ def analyze_view(
         view: which matrices; a view with a reason gives a skipped row and reads nothing.
         tensor: the survey of its tensor.
         options: what to compute.
-        memory: bytes of private memory it may use; None for no bound. A bound can make small singular values null,
-            never another number.
+        method: ``auto``, or ``gram`` when there is no room for singular values; then small ones are not resolved, and
+            what depends on them is null.
     """
     if view.reason is not None:
         return skipped(checkpoint.reader, view, tensor, options, view.reason)
     exponent = safe_exponent(tensor.moments.abs_max) if tensor.moments else 0
-    resolve = memory is None or memory_wanted(view) <= memory
     spectra = []
     try:
         for matrix in view.matrices:
             blocks, n, m = reading.matrix_blocks(checkpoint, view.spec, matrix)
-            spectra.append(spectrum_of_blocks(blocks, n, m, exponent, "auto" if resolve else "gram"))
+            spectra.append(spectrum_of_blocks(blocks, n, m, exponent, method))
     except NonFiniteError:
         return failed(checkpoint.reader, view, tensor, options, "nonfinite")
+    except NotConvergedError as error:
+        return failed(checkpoint.reader, view, tensor, options, "not_converged", str(error))
     except FormatError as error:
         return failed(checkpoint.reader, view, tensor, options, error.category, error.problem)
     row = measure(tuple(spectra), view.esd_scale, options)
@@ -128,8 +129,14 @@ def _success(reader: str, view: LayerView, tensor: Survey, options: Options, row
         value = metric.compute(row) if groups[metric.group] else Missing("not_requested")
         if isinstance(value, Missing):
             reasons[name] = value.reason
+        elif metric.group == "esd" and options.esd == "f32":
+            rounded = _rounded(value)
+            if rounded is None:
+                reasons[name] = "out_of_range"
+            else:
+                values[name] = rounded
         else:
-            values[name] = _rounded(value) if metric.group == "esd" and options.esd == "f32" else value
+            values[name] = value
     floor = row.in_units(row.floor) if row.floor > 0 else 0.0
     return LayerRow(
         **_identity(reader, view, tensor, options), **_shape(view), **values,
@@ -168,13 +175,16 @@ def warning_codes(view: LayerView, row: Measured, constant: bool = False) -> lis
 
 
 def _rounded(value: Any) -> Any:
-    return doubles(np.asarray(value, np.float32).astype(np.float64))
+    """A curve in float32 precision; None when a value does not fit."""
+    with np.errstate(over="ignore"):
+        single = np.asarray(value, np.float32)
+    return doubles(single.astype(np.float64)) if np.isfinite(single).all() else None
 
 
 def _shape(view: LayerView) -> dict[str, Any]:
     n, m = view.n, view.m
-    assert n is not None  # a view that was measured has matrices
-    assert m is not None
+    if n is None or m is None:
+        return {}
     return {"N": n, "M": m, "Q": n / m, "rf": len(view.matrices), "num_evals": view.num_evals}
 
 
@@ -197,8 +207,9 @@ def _statistics(found: Moments | None) -> dict[str, Any]:
     counts = {"n_nan": found.nans, "n_inf": found.infinities}
     if found.count == 0 or found.finite == 0:
         return counts
-    variance = found.m2 / found.finite
-    kurtosis = found.finite * found.m4 / found.m2**2 - 3 if 0 < found.m2 < 1e150 and found.m2**2 > 0 else None
+    ordinary = safe_exponent(found.abs_max) == 0  # else the powers of the deviations leave the range of float64
+    variance = found.m2 / found.finite if ordinary else math.inf
+    kurtosis = found.finite * found.m4 / found.m2**2 - 3 if ordinary and not found.constant and found.m2**2 > 0 else None
     values: dict[str, float | None] = {
         "mean": found.mean, "std": math.sqrt(variance) if math.isfinite(variance) else None,
         "min": found.low, "max": found.high, "abs_max": found.abs_max,

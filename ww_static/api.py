@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
 from ww_static import analysis, engine, findings, models, registry
-from ww_static.errors import FormatError, UsageError
+from ww_static.errors import UsageError
 from ww_static.layers import LayerView
 from ww_static.options import Options, parse_bytes
 from ww_static.plan import Plan, Settings, plan_model
@@ -78,9 +79,8 @@ def analyze(
     )
     sources = models.locate(_paths(paths), settings.readers)
     result = analyze_sources(sources, options, settings, executor=executor, progress=progress)
-    if len(sources) == 1 and result.rows and result.rows[0].status == "error":
-        row = result.rows[0]
-        raise _plan_error(sources[0], options, settings) or FormatError(row.category, "", row.message, sources[0].path)
+    if len(sources) == 1 and result.errors:
+        raise result.errors[0]
     return result
 
 
@@ -106,6 +106,7 @@ def analyze_sources(
         summary=summary,
         parameters=json.loads(options.canonical()) | {"params_id": options.params_id(DEFINITIONS_VERSION)},
         exit_code=3 if unread or not run.layers else 0,
+        errors=run.errors,
         interrupted=run.interrupted,
     )
 
@@ -133,8 +134,8 @@ def describe(
     settings = Settings(limits=limits or Limits(), readers=reader_names(readers))
     sources = models.locate(_paths(paths), settings.readers)
     result = describe_sources(sources, options, settings)
-    if len(sources) == 1 and result.rows and result.rows[0].status == "error":
-        raise _plan_error(sources[0], options, settings) or FormatError("io_error", "", "cannot be read", sources[0].path)
+    if len(sources) == 1 and result.errors:
+        raise result.errors[0]
     return result
 
 
@@ -158,6 +159,7 @@ def describe_sources(sources: Sequence[models.Source], options: Options, setting
         summary={"tensors": len(rows), "skipped": dict(sorted(skipped.items())), "flops": sum(row.flops or 0 for row in rows)},
         parameters=json.loads(options.canonical()),
         exit_code=3 if unread or not rows else 0,
+        errors=tuple(plan.error for plan in plans if plan.error is not None),
     )
 
 
@@ -175,9 +177,6 @@ def _tensor_rows(plan: Plan) -> list[TensorRow]:
 def _tensor_row(plan: Plan, views: Sequence[LayerView], placed: dict[tuple[str, int, int], str]) -> TensorRow:
     view = views[0]
     spec = view.spec
-    elements = 1
-    for size in spec.shape:
-        elements *= size
     first = spec.name
     if spec.extent is not None and spec.extent.nbytes:
         first = placed.setdefault((spec.extent.path, spec.extent.offset, spec.extent.nbytes), spec.name)
@@ -185,18 +184,13 @@ def _tensor_row(plan: Plan, views: Sequence[LayerView], placed: dict[tuple[str, 
     return TensorRow(
         model_id=plan.source.model_id, file=spec.file, name=spec.name, kind=view.kind, kind_source=view.kind_source,
         confidence=view.confidence, orientation=view.orientation, layer_type=view.layer_type, shape=spec.shape,
-        numel=elements, nbytes=spec.extent.nbytes if spec.extent else None, offset=spec.extent.offset if spec.extent else None,
+        numel=math.prod(spec.shape), nbytes=spec.extent.nbytes if spec.extent else None, offset=spec.extent.offset if spec.extent else None,
         dtype=spec.dtype, quantized=view.quantized, status="skipped" if view.reason else "planned", reason=view.reason,
         parts=tuple(one.part for one in views if one.part and one.part != "whole"), rows=len(views),
         N=n, M=m, Q=n / m if n and m else None, rf=len(view.matrices) or None, num_evals=view.num_evals,
         flops=sum(analysis.flops(one) for one in views), memory_bytes=max(analysis.memory_needed(one) for one in views) or None,
         tied_to=None if first == spec.name else first, reader=plan.reader,
     )  # fmt: skip
-
-
-def _plan_error(source: models.Source, options: Options, settings: Settings) -> FormatError | None:
-    """The error behind an error row, as it was raised."""
-    return plan_model(source, options, settings).error
 
 
 def _texts(value: str | Sequence[str]) -> tuple[str, ...]:

@@ -171,6 +171,7 @@ def analyze(
     from ww_static.options import Options, parse_bytes
     from ww_static.plan import Settings
     from ww_static.progress import display
+    from ww_static.rows import LayerRow
 
     options = Options(
         metrics=_split(metrics), layers=tuple(layers or ()), kinds=_split(kinds), min_evals=min_evals, max_evals=max_evals,
@@ -184,6 +185,12 @@ def analyze(
     delivery.check_outputs(output, output_format.value)
     sources = models.locate(_paths(paths), settings.readers)
     stream = output_format is Format.JSONL and not output
+    emitted: list[None] = []
+
+    def emit(row: LayerRow) -> None:
+        delivery.put(writers.line("layer", row))
+        emitted.append(None)
+
     signal.signal(signal.SIGTERM, lambda *_: _interrupt())
     with display(progress.value, quiet) as shown:
         result = api.analyze_sources(
@@ -191,11 +198,12 @@ def analyze(
             options,
             settings,
             progress=shown,
-            on_row=(lambda row: delivery.put(writers.line("layer", row))) if stream else None,
+            on_row=emit if stream else None,
             keep_partial=True,
         )
     if stream:
-        for kind, table in (("finding", result.finding_rows), ("file", result.file_rows)):
+        late = result.rows[len(emitted) :]  # of a run that was interrupted
+        for kind, table in (("layer", late), ("finding", result.finding_rows), ("file", result.file_rows)):
             for row in table:
                 delivery.put(writers.line(kind, row))
         delivery.put(writers.summary_line(result))
@@ -319,6 +327,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    if sys.stdout is None:  # closed by the caller: there is nobody to talk to
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (it stays open to the end of the program)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     command = typer.main.get_command(app)
     try:
         code = command.main(args=None if arguments is None else list(arguments), prog_name="ww-static", standalone_mode=False)
@@ -334,7 +346,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
-        return _say(f"ww-static: {escape(str(error.filename or ''))}: {error.strerror or error}", UNREADABLE)
+        place = f"{escape(str(error.filename))}: " if error.filename else ""
+        return _say(f"ww-static: {place}{(error.strerror or str(error)).lower()}", UNREADABLE)
     except Exception as error:
         return _click_or_bug(error)
 
@@ -372,7 +385,8 @@ def _paths(paths: Sequence[str]) -> list[str]:
     found: list[str] = []
     for path in paths:
         if path == "-":
-            found.extend(line.rstrip("\n") for line in sys.stdin if line.strip())
+            lines = sys.stdin.buffer.read().splitlines() if sys.stdin is not None else []
+            found.extend(os.fsdecode(line) for line in lines if line.strip())
         else:
             found.append(path)
     if not found:

@@ -6,6 +6,7 @@ No array crosses a process border: a task is a path, a reader's name, a tensor a
 from __future__ import annotations
 
 import os
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
@@ -14,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from ww_static import analysis, executors, findings, memory, tasks
 from ww_static.analysis import Survey
+from ww_static.budget import budget_of
 from ww_static.errors import FormatError
 from ww_static.layers import LayerView
 from ww_static.models import Source
@@ -21,6 +23,7 @@ from ww_static.options import Options
 from ww_static.plan import Plan, Settings, file_bytes, plan_model, tensor_bytes
 from ww_static.protocol import TensorSpec
 from ww_static.rows import FileRow, FindingRow, LayerRow
+from ww_static.tasks import Target
 
 T = TypeVar("T")
 
@@ -46,6 +49,7 @@ class Run:
     layers: tuple[LayerRow, ...]
     findings: tuple[FindingRow, ...]
     files: tuple[FileRow, ...]
+    errors: tuple[FormatError, ...] = ()
     not_selected: int = 0
     interrupted: bool = False
 
@@ -85,10 +89,11 @@ def run(
     """
     plans = [plan_model(source, options, settings) for source in sources]
     work = _Work(plans, options, settings, progress, on_row)
-    chosen = executor or _executor(work, settings)
+    jobs = _jobs(work, settings) if executor is None else 0
+    chosen = executor if executor is not None else _executor(jobs)
     finished = False
     try:
-        work.perform(chosen, settings.jobs or memory.processors())
+        work.perform(chosen, jobs)
         finished = True
     except KeyboardInterrupt:
         work.interrupted = True
@@ -97,16 +102,19 @@ def run(
     finally:
         if executor is None:
             chosen.shutdown(wait=True, cancel_futures=not finished)
-        tasks.close_kept()
+        tasks.close_kept(work.name)
     return work.result()
 
 
-def _executor(work: _Work, settings: Settings) -> Executor:
+def _jobs(work: _Work, settings: Settings) -> int:
+    """How many workers: what was asked for or what the work is worth, and no more than memory allows."""
     jobs = settings.jobs
     if jobs is None:
         jobs = memory.processors() if work.seconds > _WORTH_WORKERS else 1
-    jobs = min(jobs, work.most_workers())
-    work.reserve(0 if jobs == 1 else jobs)
+    return min(jobs, work.budget.most_workers(work.views))
+
+
+def _executor(jobs: int) -> Executor:
     return executors.InlineExecutor() if jobs == 1 else executors.WorkerExecutor(jobs)
 
 
@@ -121,6 +129,7 @@ class _Work:
         progress: Callable[[Progress], None] | None,
         on_row: Callable[[LayerRow], None] | None,
     ) -> None:
+        self.name = uuid.uuid4().hex
         self.plans = plans
         self.options = options
         self.settings = settings
@@ -130,50 +139,32 @@ class _Work:
         self._rows: list[list[LayerRow | None]] = [[None] * len(plan.views) for plan in plans]
         self._surveys: list[dict[str, Survey | BaseException]] = [{} for _ in plans]
         self._hashes: dict[str, str | BaseException] = {}
-        self._changed: dict[int, BaseException] = {}
         self._emitted = (0, 0)
-        self._total = settings.max_memory or int(memory.SHARE * memory.available_bytes())
-        self.budget = self._total
-        self.reserve(0)
+        self.views = [view for plan in plans for view in plan.views]
+        self.budget = budget_of(self.views, options, settings.max_memory)
         self._done = 0.0
-        self.seconds = sum(analysis.flops(view) for plan in plans for view in plan.views) * _SECONDS_PER_FLOP
+        self.seconds = sum(analysis.flops(view) for view in self.views) * _SECONDS_PER_FLOP
         self.seconds += sum(file_bytes(plan) + tensor_bytes(plan) for plan in plans) * _SECONDS_PER_BYTE
 
-    def reserve(self, workers: int) -> None:
-        """Sets aside what this process and `workers` idle workers hold; the rest is for matrices."""
-        own = max(memory.private_bytes(), memory.PARENT_BYTES) + self._result_bytes()
-        self.budget = max(0, self._total - own - workers * memory.WORKER_BYTES)
+    def perform(self, executor: Executor, workers: int) -> None:
+        """Surveys every tensor, then takes the spectra of what is not a copy of something else.
 
-    def _result_bytes(self) -> int:
-        """Private memory that the rows of the run take in this process, and the tables made of them."""
-        views = [view for plan in self.plans for view in plan.views]
-        size = memory.RESULT_BYTES + len(views) * memory.ROW_BYTES
-        if self.options.wants_esd:
-            size += sum(memory.CURVES_BYTES + memory.EIGENVALUE_BYTES * (view.num_evals or 0) for view in views)
-        return size
-
-    def most_workers(self) -> int:
-        """How many workers leave room for the largest matrix that would fit without them."""
-        largest = max(
-            (need for plan in self.plans for view in plan.views if (need := analysis.memory_needed(view)) <= self.budget),
-            default=0,
-        )
-        spare = (self.budget - largest) // memory.WORKER_BYTES
-        return max(1, spare)
-
-    def perform(self, executor: Executor, slots: int) -> None:
-        """Surveys every tensor, then takes the spectra of what is not a copy of something else."""
+        Args:
+            executor: where tasks run.
+            workers: how many it has; 0 when only it knows, and gets all that memory allows.
+        """
         self._emit()
-        self._drain(executor, list(self._survey_tasks()), slots)
-        self._drain(executor, list(self._spectrum_tasks()), slots)
+        self._drain(executor, list(self._survey_tasks()), workers)
+        self._drain(executor, list(self._spectrum_tasks()), workers)
 
-    def _drain(self, executor: Executor, tasks: list[Task[Any]], slots: int) -> None:
-        """Runs tasks, the largest first, as many at a time as slots and memory allow."""
+    def _drain(self, executor: Executor, tasks: list[Task[Any]], workers: int) -> None:
+        """Runs tasks, the largest first, as many at a time as there are workers, one in reserve, and memory allows."""
         waiting = deque(sorted(tasks, key=lambda task: -task.cost))
         running: dict[Future[Any], Task[Any]] = {}
-        free = self.budget
+        slots = workers + 1 if workers else len(tasks)
+        free = self.budget.free(workers)
         while waiting or running:
-            while waiting and len(running) <= slots and (waiting[0].bytes <= free or not running):
+            while waiting and len(running) < slots and (waiting[0].bytes <= free or not running):
                 task = waiting.popleft()
                 free -= task.bytes
                 running[executor.submit(task.call, *task.arguments)] = task
@@ -193,7 +184,7 @@ class _Work:
 
     def _survey_tasks(self) -> Iterable[Task[Any]]:
         for number, plan in enumerate(self.plans):
-            wanted = {view.spec.name: view.spec for view in plan.views if self._fits(view)}
+            wanted = {view.spec.name: view.spec for view in plan.views if self.budget.fits(view)}
             for batch in _batches(list(wanted.values())):
                 names = tuple(spec.name for spec in batch)
                 size = sum(spec.extent.nbytes if spec.extent else 0 for spec in batch)
@@ -201,7 +192,7 @@ class _Work:
                 def done(found: Any, number: int = number, names: tuple[str, ...] = names) -> None:
                     self._surveyed(number, names, found)
 
-                arguments = (plan.source.path, self.settings, plan.identities, names)
+                arguments = (self._target(plan), names)
                 yield Task(tasks.survey_tensors, arguments, size * _SECONDS_PER_BYTE, 2**25, names[-1], done)
             for path in dict.fromkeys(identity.path for identity in plan.identities if wanted):
                 cost = file_bytes(plan) * _SECONDS_PER_BYTE / max(1, len(plan.identities))
@@ -217,8 +208,8 @@ class _Work:
         else:
             self._surveys[number].update(zip(names, found, strict=True))
 
-    def _fits(self, view: LayerView) -> bool:
-        return analysis.memory_needed(view) <= self.budget
+    def _target(self, plan: Plan) -> Target:
+        return Target(plan.source.path, self.settings, plan.identities, self.name)
 
     def _spectrum_tasks(self) -> Iterable[Task[Any]]:
         for number, plan in enumerate(self.plans):
@@ -238,14 +229,12 @@ class _Work:
 
     def _settled(self, plan: Plan, view: LayerView, tensor: Survey | BaseException) -> LayerRow | None:
         """The row of a view that needs no spectrum, or cannot have one."""
-        if not self._fits(view):
+        if not self.budget.fits(view):
             need = analysis.memory_needed(view)
             message = f"needs {need} bytes of private memory for its largest matrix"
             return analysis.skipped(plan.reader, view, Survey(), self.options, "memory_limit", message)
         if isinstance(tensor, BaseException):
             reason, message = _failure(tensor)
-            if view.reason is not None:
-                return analysis.skipped(plan.reader, view, Survey(), self.options, view.reason, message)
             return analysis.failed(plan.reader, view, Survey(), self.options, reason, message)
         if view.reason is not None:
             return analysis.skipped(plan.reader, view, tensor, self.options, view.reason)
@@ -254,7 +243,6 @@ class _Work:
     def _spectrum_task(self, number: int, plan: Plan, place: int, places: Sequence[int]) -> Task[LayerRow]:
         view = plan.views[place]
         tensor = self._surveys[number][view.spec.name]
-        grant = min(analysis.memory_wanted(view), self.budget)
 
         def done(found: LayerRow | BaseException) -> None:
             for other in places:
@@ -267,8 +255,8 @@ class _Work:
                     self._rows[number][other] = found if other == place else _tied(found, view, twin)
 
         cost = analysis.flops(view) * _SECONDS_PER_FLOP
-        arguments = (plan.source.path, self.settings, plan.identities, view, tensor, self.options, grant)
-        return Task(tasks.spectrum_of_view, arguments, cost, grant, view.spec.name, done)
+        arguments = (self._target(plan), view, tensor, self.options, self.budget.method(view))
+        return Task(tasks.spectrum_of_view, arguments, cost, self.budget.bytes(view), view.spec.name, done)
 
     def _emit(self) -> None:
         """Hands over the rows that are complete up to a point, in plan order."""
@@ -284,7 +272,7 @@ class _Work:
                 if row is None:
                     self._emitted = (number, place)
                     return
-                self._on_row(replace(row, model_id=plan.source.model_id))
+                self._on_row(_placed(row, plan))
                 place += 1
             number, place = number + 1, 0
         self._emitted = (number, place)
@@ -300,12 +288,19 @@ class _Work:
                 row = self._rows[number][place]
                 if row is None:
                     row = analysis.skipped(plan.reader, view, Survey(), self.options, "interrupted")
-                model.append(replace(row, model_id=plan.source.model_id))
+                model.append(_placed(row, plan))
             rows.extend(model)
             found.extend(findings.plan_findings(plan))
             found.extend(findings.row_findings(plan, model))
             files.extend(findings.file_rows(plan, self._hashes))
-        return Run(tuple(rows), tuple(found), tuple(files), sum(plan.not_selected for plan in self.plans), self.interrupted)
+        return Run(
+            layers=tuple(rows),
+            findings=tuple(found),
+            files=tuple(files),
+            errors=tuple(plan.error for plan in self.plans if plan.error is not None),
+            not_selected=sum(plan.not_selected for plan in self.plans),
+            interrupted=self.interrupted,
+        )
 
 
 def _failure(error: BaseException) -> tuple[str, str]:
@@ -319,10 +314,20 @@ def _failure(error: BaseException) -> tuple[str, str]:
     raise error  # our own bug: never a row
 
 
+def _placed(row: LayerRow, plan: Plan) -> LayerRow:
+    """The row with the name of its model, and its file relative to what the user named."""
+    file = os.path.normpath(os.path.join(os.path.dirname(plan.source.shown), row.file or ""))
+    return replace(row, model_id=plan.source.model_id, file=file)
+
+
 def _tied(row: LayerRow, view: LayerView, twin: LayerView) -> LayerRow:
     """The row of a tensor whose stored values are those of another: the numbers of the first, the name of the second."""
+    codes = [code for code in row.warning_codes or () if code != "ambiguous_orientation"]
+    codes += ["ambiguous_orientation"] if twin.orientation == "ambiguous" else []
     return replace(
         row,
+        warning_codes=tuple(codes),
+        quantized=twin.quantized,
         file=twin.spec.file,
         name=twin.spec.name,
         part=twin.part,

@@ -15,6 +15,10 @@ class NonFiniteError(WWStaticError, ValueError):
     """A matrix holds a NaN or an infinity, so it has no spectrum."""
 
 
+class NotConvergedError(WWStaticError, ArithmeticError):
+    """LAPACK gave up on a matrix, so it has no spectrum."""
+
+
 class FormatError(WWStaticError, ValueError):
     """A file that cannot be read as a model, or not safely.
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from types import ModuleType
@@ -30,14 +31,40 @@ def one_blas_thread() -> None:
         threadpool_limits(1, user_api="blas")
 
 
+class _OneThread:
+    """BLAS held to one thread as long as anybody in this process asks for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._limits: Any = None
+
+    def hold(self) -> None:
+        """One holder more; the first one sets the limit."""
+        import numpy  # noqa: F401  (its BLAS must be loaded before it can be limited)
+        from threadpoolctl import threadpool_limits
+
+        with self._lock:
+            self._holders += 1
+            if self._holders == 1:
+                self._limits = threadpool_limits(1, user_api="blas")
+
+    def release(self) -> None:
+        """One holder less; the last one gives BLAS its threads back."""
+        with self._lock:
+            self._holders -= 1
+            if self._holders == 0:
+                self._limits.restore_original_limits()
+
+
+_one_thread = _OneThread()
+
+
 class InlineExecutor(Executor):
     """Runs each task in this process, at once, with one BLAS thread until it is shut down."""
 
     def __init__(self) -> None:
-        import numpy  # noqa: F401  (its BLAS must be loaded before it can be limited)
-        from threadpoolctl import threadpool_limits
-
-        self._limits = threadpool_limits(1, user_api="blas")
+        _one_thread.hold()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """The finished future of `fn(*args, **kwargs)`."""
@@ -50,7 +77,7 @@ class InlineExecutor(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Gives BLAS its threads back."""
-        self._limits.restore_original_limits()
+        _one_thread.release()
 
 
 _BASE: Any = multiprocessing.get_context("forkserver" if sys.platform.startswith("linux") else "spawn")

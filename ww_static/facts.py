@@ -26,13 +26,10 @@ class Facts:
     num_attention_heads: int | None = None
     num_key_value_heads: int | None = None
     head_dim: int | None = None
-    num_hidden_layers: int | None = None
     num_experts: int | None = None
     vocab_size: int | None = None
-    tie_word_embeddings: bool | None = None
     multi_query: bool | None = None
     new_decoder_architecture: bool | None = None
-    quantization: str | None = None
 
 
 # field -> the keys it goes by, first one found wins
@@ -41,7 +38,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "intermediate_size": ("intermediate_size", "n_inner", "ffn_dim"),
     "num_attention_heads": ("num_attention_heads", "n_head", "n_heads"),
     "num_key_value_heads": ("num_key_value_heads", "num_kv_heads", "multi_query_group_num"),
-    "num_hidden_layers": ("num_hidden_layers", "n_layer", "n_layers"),
+    "multi_query": ("multi_query", "multi_query_attention"),
     "num_experts": ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"),
 }
 
@@ -97,9 +94,6 @@ def _merged(facts: Facts, part: dict[str, object], findings: list[Finding]) -> F
             else:
                 findings.append(Finding("bad_config", "config.json", f"'{key}' is {value!r:.60}"))
             break
-    quantization = part.get("quantization_config")
-    if isinstance(quantization, dict):
-        facts = replace(facts, quantization=str(quantization.get("quant_method", "unknown"))[:60])
     return facts
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ww_static.dtypes import storage_dtype
+from ww_static.errors import FormatError
 from ww_static.plan import Plan
 from ww_static.rows import FileRow, FindingRow, LayerRow
 
-# Reasons that leave something unread, so that the file cannot pass as clean.
+# Reasons of skipped rows that leave something unread, so that the file cannot pass as clean. A failed row always does,
+# unless its values were read and are not finite.
 INCONCLUSIVE = frozenset(
-    ("quantized", "unsupported_dtype", "unsupported_rank", "unsupported_layout", "memory_limit", "time_limit", "reader_crash",
-     "interrupted", "truncated", "io_error", "changed_while_reading", "size_mismatch", "corrupt")
-)  # fmt: skip
+    ("quantized", "unsupported_dtype", "unsupported_rank", "unsupported_layout", "limit", "memory_limit", "interrupted")
+)
 _EMPTY = ("nothing_to_analyse", "no_tensors")
 # Reasons that are worth a finding: reason -> its category.
 _FOUND = {
@@ -53,10 +55,10 @@ def row_findings(plan: Plan, rows: Sequence[LayerRow]) -> list[FindingRow]:
             (row.name, category),
             FindingRow(
                 model_id=plan.source.model_id, file=plan.source.shown, name=row.name, category=category,
-                where=f"tensor '{row.name}'", message=row.message or _words(row), inconclusive=row.reason in INCONCLUSIVE,
+                where=f"tensor '{row.name}'", message=row.message or _words(row), inconclusive=_inconclusive(row),
             ),
         )  # fmt: skip
-    analysed = any(row.has_esd for row in rows)
+    analysed = any(row.has_esd or row.reason == "nonfinite" for row in rows)
     if plan.error is None and not analysed:
         found[(None, "nothing_to_analyse")] = _nothing(plan, rows)
     return list(found.values())
@@ -67,7 +69,7 @@ def _nothing(plan: Plan, rows: Sequence[LayerRow]) -> FindingRow:
     count = len({row.name for row in rows})
     tensors = f"{count} tensor" + ("" if count == 1 else "s")
     words = f"{tensors}, none of them a matrix of at least 2 x 2 after squeezing"
-    if any(row.reason in INCONCLUSIVE or row.status == "failed" or row.reason == "size_limit" for row in rows):
+    if any(_inconclusive(row) or row.reason == "size_limit" for row in rows):
         words = f"{tensors}, none of them could be analysed"
     if plan.not_selected and not rows:
         words = f"none of {plan.not_selected} tensors was selected"
@@ -77,8 +79,14 @@ def _nothing(plan: Plan, rows: Sequence[LayerRow]) -> FindingRow:
     )  # fmt: skip
 
 
+def _inconclusive(row: LayerRow) -> bool:
+    if row.status == "failed":
+        return row.reason != "nonfinite"
+    return row.status == "skipped" and row.reason in INCONCLUSIVE
+
+
 def _category(row: LayerRow) -> str | None:
-    if row.status in ("skipped", "failed") and row.reason in INCONCLUSIVE:
+    if _inconclusive(row):
         return _FOUND.get(row.reason or "", row.reason)
     if row.reason in _FOUND:
         return _FOUND[row.reason]
@@ -131,19 +139,24 @@ def file_rows(plan: Plan, hashes: Mapping[str, str | BaseException]) -> list[Fil
             FileRow(model_id=source.model_id, file=source.shown, status="error", category=row.category, message=row.message)
         ]
     folder = os.path.dirname(source.shown)
+    held = Counter(spec.extent.path for spec in plan.specs if spec.extent is not None)
     rows = []
     for identity in plan.identities:
         digest = hashes.get(identity.path)
-        held = sum(spec.extent is not None and spec.extent.path == identity.path for spec in plan.specs)
+        error = digest if isinstance(digest, BaseException) else None
         rows.append(
             FileRow(
                 model_id=source.model_id,
-                file=os.path.join(folder, os.path.basename(identity.path)),
+                file=os.path.normpath(
+                    os.path.join(folder, os.path.relpath(identity.path, os.path.dirname(source.path) or "."))
+                ),
                 nbytes=identity.size,
                 sha256=digest if isinstance(digest, str) else None,
                 reader=plan.reader,
-                tensors=held,
-                status="ok",
+                tensors=held[identity.path],
+                status="ok" if error is None else "error",
+                category=error.category if isinstance(error, FormatError) else None if error is None else "reader_crash",
+                message=None if error is None else str(error),
             )
         )
     return rows

@@ -248,9 +248,10 @@ def gate_parts(spec: TensorSpec, hidden: int | None) -> list[Part] | None:
 
 
 # How the rows of a fused projection are ordered, by architecture.
-_CONTIGUOUS = frozenset(("phi3", "phi3small", "chatglm", "gpt_bigcode", "mpt", "modernbert", "phimoe"))
+_CONTIGUOUS = frozenset(("phi3", "mpt", "modernbert", "phimoe"))
+_CONTIGUOUS_WHEN_SHARED = frozenset(("chatglm", "gpt_bigcode", "falcon"))  # keys shared by several heads; else per head
 _PER_HEAD = frozenset(("gpt_neox", "gpt_neox_japanese", "bloom", "persimmon"))
-_PER_GROUP = frozenset(("internlm2",))
+_PER_GROUP = frozenset(("internlm2", "phi3small"))
 
 
 def qkv_parts(spec: TensorSpec, facts: Facts) -> list[Part] | None:
@@ -263,9 +264,11 @@ def qkv_parts(spec: TensorSpec, facts: Facts) -> list[Part] | None:
     heads, groups, size = _head_counts(facts, columns)
     if heads is None or groups is None or size is None or rows != (heads + 2 * groups) * size:
         return None
-    if facts.model_type in _CONTIGUOUS or (facts.model_type == "falcon" and groups == 1):
+    kind, shared = facts.model_type, groups < heads
+    grouped = kind in _PER_GROUP or (kind == "falcon" and facts.new_decoder_architecture is True)
+    if kind in _CONTIGUOUS or (kind in _CONTIGUOUS_WHEN_SHARED and shared and not grouped):
         return _blocks(spec, 0, (heads * size, groups * size, groups * size))
-    if facts.model_type in _PER_GROUP or facts.model_type == "falcon" or (facts.model_type in _PER_HEAD and heads == groups):
+    if grouped or (kind in _PER_HEAD | _CONTIGUOUS_WHEN_SHARED and not shared):
         return _interleaved(spec, groups, heads // groups, size)
     return None
 
@@ -278,8 +281,10 @@ def _head_counts(facts: Facts, hidden: int) -> tuple[int | None, int | None, int
     groups = facts.num_key_value_heads or heads
     if facts.model_type == "falcon" and not facts.new_decoder_architecture:
         groups = 1 if facts.multi_query else heads
-    if facts.model_type == "gpt_bigcode" and facts.multi_query is not False:
-        groups = 1
+    if facts.model_type == "gpt_bigcode":
+        groups = heads if facts.multi_query is False else 1
+    if facts.model_type == "chatglm" and facts.multi_query is not True:
+        groups = heads
     return heads, groups if heads % groups == 0 else None, size
 
 

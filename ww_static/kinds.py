@@ -55,8 +55,11 @@ _BUFFER = re.compile(
 )
 _MASK = re.compile(r"(?:^|[./])(?:attn|attention|self_attn)\.bias$")
 _TRANSFORM = re.compile(r"(?:^|[._/])(?:stft|istft|dft|fft|basis|mel_basis|mel_filters|melspec|mel_fb)(?=[._/]|$)")
-_LORA = re.compile(r"[._]lora_(?:A|B|embedding_A|embedding_B|magnitude_vector)(?=[._]|$)|[._]lora_(?:up|down)(?=[._]|$)")
+_LORA = re.compile(
+    r"(?:^|[._])lora_(?:A|B|embedding_A|embedding_B|magnitude_vector)(?=[._]|$)|(?:^|[._])lora_(?:up|down)(?=[._]|$)"
+)
 _STATE_SPACE = re.compile(r"(?:^|[./])A_log$")
+_WEIGHT = re.compile(r"(?:^|[._/])(?:weight|kernel)$")
 _CONV = re.compile(r"conv|downsample|depthwise", re.IGNORECASE)
 _TRANSPOSED = re.compile(r"transpose|deconv", re.IGNORECASE)
 _EXPERTS = re.compile(r"(?:^|[._/])experts?(?=[._/]|$)|_exps(?=[._/]|$)")
@@ -89,9 +92,10 @@ _ROLES = (
         ),
     ),
 )
+_STACKED_BIAS = re.compile(r"(?:^|[._/])bias$")
 _VECTORS = (
     ("bias", re.compile(r"(?:bias|_b|beta)$")),
-    ("norm", re.compile(r"norm|(?:^|[._/])(?:ln|bn)(?=[._/\\d]|$)|gamma$", re.IGNORECASE)),
+    ("norm", re.compile(r"norm|(?:^|[._/])(?:ln|bn)\d*(?=[._/]|$)|gamma$", re.IGNORECASE)),
 )
 # A quantized weight is known by what stands beside it: suffix of the codes -> suffixes of its companions.
 _QUANTIZED = (
@@ -163,6 +167,8 @@ def _not_float(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts
     family = storage_dtype(spec.dtype).family
     if _BUFFER.search(spec.name):
         return Kind("buffer", "name", "high", "buffer")
+    if storage_dtype(spec.dtype).bits == 8 and family == "integer" and len(spec.shape) > 1 and _WEIGHT.search(spec.name):
+        return Kind("dense", "name", "medium", "quantized")  # codes of a weight whose scale is nowhere
     if family in ("integer", "boolean"):
         return Kind("buffer", "file", "medium", "integer_tensor")
     if family == "complex":
@@ -185,10 +191,14 @@ def _special_name(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Fa
 def _vector(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:
     if 0 in spec.shape:
         return Kind("other", "shape", "high", "too_small")
-    if sum(size > 1 for size in spec.shape) > 1 or len(spec.shape) > 2:
+    if len(spec.shape) == 2 and _STACKED_BIAS.search(spec.name):
+        return Kind("bias", "name", "high", "not_applicable")
+    if sum(size > 1 for size in spec.shape) > 1:
         return None
     if len(spec.shape) == 2:
         return replace(_matrix(spec, facts), reason="too_small")
+    if len(spec.shape) > 2 and _CONV.search(spec.name):
+        return None  # a kernel of one channel has reasons of its own
     name = next((kind for kind, pattern in _VECTORS if pattern.search(spec.name)), "scale")
     return Kind(name, "name", "medium", "one_dimensional")
 
@@ -213,8 +223,8 @@ def _three_axes(spec: TensorSpec, facts: Facts) -> Kind:
         return Kind("expert", "config", "medium")
     if _CONV.search(spec.name):
         return Kind("conv_transpose" if _TRANSPOSED.search(spec.name) else "conv1d", "name", "high")
-    if spec.shape[0] == 1 and _POSITION.search(spec.name):
-        return Kind("embedding", "name", "high")
+    if spec.shape[0] == 1:
+        return Kind("embedding", "name", "high") if _POSITION.search(spec.name) else Kind("dense", "shape", "low")
     first, _, last = spec.shape
     short, others = (last, spec.shape[:2]) if last <= first else (first, spec.shape[1:])
     if short <= 16 and short < min(others):

@@ -78,9 +78,16 @@ def layer_table(
     by_name = {spec.name: spec for spec in specs}
     views: list[LayerView] = []
     for spec in sorted(specs, key=_natural):
-        room = min(limits.matrices, limits.rows - len(views))
-        views.extend(_views(spec, by_name, facts, conv, room))
+        views.extend(_views(spec, by_name, facts, conv, _Room(limits.matrices, limits.rows - len(views))))
     return views
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """Into how many matrices the next tensor may be cut, and into how many rows."""
+
+    matrices: int
+    rows: int
 
 
 def _natural(spec: TensorSpec) -> list[tuple[int, int, str]]:
@@ -91,14 +98,16 @@ def _natural(spec: TensorSpec) -> list[tuple[int, int, str]]:
     ] + [(1, 0, spec.name)]
 
 
-def _views(spec: TensorSpec, by_name: Mapping[str, TensorSpec], facts: Facts, conv: str, room: int) -> list[LayerView]:
+def _views(spec: TensorSpec, by_name: Mapping[str, TensorSpec], facts: Facts, conv: str, room: _Room) -> list[LayerView]:
     kind = kinds.classify(spec, by_name, facts)
     orientation = _orientation(spec, kind, facts)
     if kind.reason is not None:
         return [_view(spec, kind, orientation, Part(None, None, ()), kind.reason)]
-    crowded = geometry.pieces_needed(spec, kind, facts, conv) > room
+    pieces = geometry.pieces_needed(spec, kind, facts, conv)
+    pooled = kind.name in _CONVOLUTIONS and conv == "pooled"
+    crowded = pieces > room.matrices or (not pooled and pieces > room.rows)
     if crowded and len(spec.shape) > 2:
-        return [_view(spec, kind, orientation, Part(None, None, ()), "unsupported_layout")]
+        return [_view(spec, kind, orientation, Part(None, None, ()), "limit")]
     if kind.name in _CONVOLUTIONS:
         return _conv_views(spec, kind, conv)
     parts = None if crowded else _parts(spec, kind, by_name, facts)

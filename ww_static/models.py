@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ww_static import seam
+from ww_static import registry, seam
+from ww_static.registry import ReaderEntry
 
 # Files of a folder that are models by their name, when no reader claims them: they are reported, never left out.
 # A file that is named explicitly is always tried, whatever it is called.
@@ -28,7 +29,8 @@ class Source:
         shown: the file as it appears in results: relative to what the user named, never an absolute path.
         model_id: name of the model, unique in a run.
         root: the folder that was scanned; no link may lead out of it. None for a file that was named itself.
-        beside: files of the same folder that are models by their name and that no reader claims; they are reported.
+        beside: files of the same folder or below it that are models by their name and that no reader claims; they are
+            reported.
     """
 
     path: str
@@ -45,11 +47,15 @@ def locate(arguments: Sequence[str], readers: Sequence[str] | None = None) -> li
         arguments: what the user named. A path that does not exist stays in the list: opening it gives the error row.
         readers: names of the readers that may be asked which files of a folder are theirs.
     """
+    entries = registry.installed(readers)
     found: dict[str, Source] = {}
     for argument in arguments:
         for path in _expanded(argument):
-            for source in _in_folder(path, readers) if os.path.isdir(path) else [_single(path, readers)]:
-                found.setdefault(os.path.realpath(source.path), source)
+            for source in _in_folder(path, entries) if os.path.isdir(path) else [_single(path, entries)]:
+                real = os.path.realpath(source.path)
+                known = found.setdefault(real, source)
+                if known.root is not None and os.path.islink(known.path) and not os.path.islink(source.path):
+                    found[real] = source  # the file itself, before a link that may lead out of its folder
     return _distinct(list(found.values()))
 
 
@@ -59,13 +65,13 @@ def _expanded(argument: str) -> list[str]:
     return [argument]
 
 
-def _single(path: str, readers: Sequence[str] | None) -> Source:
+def _single(path: str, entries: Sequence[ReaderEntry]) -> Source:
     name = os.path.basename(path)
-    claimed = [one.model for one in seam.models_among([name], readers)]
+    claimed = [one.model for one in seam.models_among([name], entries)]
     return Source(path, name, claimed[0] if claimed else Path(name).stem or name)
 
 
-def _in_folder(folder: str, readers: Sequence[str] | None) -> list[Source]:
+def _in_folder(folder: str, entries: Sequence[ReaderEntry]) -> list[Source]:
     """The models below a folder: iterative, sorted, following no link to a folder."""
     root = _snapshot(folder)
     sources: list[Source] = []
@@ -75,23 +81,44 @@ def _in_folder(folder: str, readers: Sequence[str] | None) -> list[Source]:
         here = waiting.pop()
         try:
             with os.scandir(here) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
+                entries_here = sorted(listing, key=lambda entry: entry.name)
         except OSError:
             sources.append(Source(here, os.path.relpath(here, root), os.path.basename(here)))
             continue
-        waiting.extend(entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False))
-        names = [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
-        for one in seam.models_among(names, readers):
-            path = os.path.join(here, one.file)
-            sources.append(Source(path, os.path.relpath(path, root), one.model, root))
-        unread.extend(os.path.join(here, name) for name in names if name.lower().endswith(_MODEL_SUFFIXES))
-    if sources:
-        beside = tuple(os.path.relpath(path, root) for path in unread)
-        return [replace(sources[0], beside=beside), *sources[1:]]
-    if unread:
-        return [Source(path, os.path.relpath(path, root), Path(path).stem, root) for path in unread]
+        waiting.extend(entry.path for entry in reversed(entries_here) if entry.is_dir(follow_symlinks=False))
+        names = [entry.name for entry in entries_here if not entry.is_dir(follow_symlinks=False)]
+        claimed = seam.models_among(names, entries)
+        sources.extend(_listed(root, os.path.join(here, one.file), one.model) for one in claimed)
+        files = {one.file for one in claimed}
+        unread.extend(
+            os.path.join(here, name) for name in names if name.lower().endswith(_MODEL_SUFFIXES) and name not in files
+        )
+    sources = _with_variants(root, sources, unread)
     name = os.path.basename(os.path.abspath(folder))
-    return [Source(folder, name, name)]
+    return sorted(sources, key=lambda source: source.path) or [Source(folder, name, name)]
+
+
+def _listed(root: str, path: str, model: str) -> Source:
+    return Source(path, os.path.relpath(path, root), model, root)
+
+
+def _with_variants(root: str, sources: Sequence[Source], unread: Sequence[str]) -> list[Source]:
+    """The models, and the files that no reader claims: variants of a model in their folder or above it, else models.
+
+    A file that is its own model and cannot be read becomes an error row; nothing is left out in silence.
+    """
+    result = list(sources)
+    places = {os.path.dirname(source.path): number for number, source in reversed(list(enumerate(result)))}
+    for path in unread:
+        above = os.path.dirname(path)
+        while above not in places and len(above) > len(root):
+            above = os.path.dirname(above)
+        if above in places:
+            owner = result[places[above]]
+            result[places[above]] = replace(owner, beside=(*owner.beside, os.path.relpath(path, root)))
+        else:
+            result.append(_listed(root, path, Path(path).stem))
+    return result
 
 
 def _snapshot(folder: str) -> str:

@@ -16,6 +16,10 @@ GROUPS = ("default", "esd")
 CONV = ("pooled", "slices", "flatten")
 ESD_NORM = ("none", "1/N")
 ESD = ("none", "f64", "f32")
+KINDS = (
+    "dense", "attention", "head", "embedding", "conv1d", "conv2d", "conv3d", "conv_transpose", "fused_qkv", "fused_gate_up",
+    "expert", "recurrent", "norm", "bias", "scale", "buffer", "state_space", "quant_aux", "lora", "optimizer", "other",
+)  # fmt: skip
 DEFAULT_MIN_EVALS = 8
 LONGEST_PATTERN = 1000
 LONGEST_NAME = 65_536  # what a pattern looks at
@@ -60,6 +64,9 @@ class Options:
         for name, count in (("min-evals", self.min_evals), ("max-evals", self.max_evals)):
             if count is not None and (type(count) is not int or count < 1):
                 raise UsageError(f"--{name} is a positive number, not {count!r}")
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise UsageError(f"kind '{kind}' is not known; known are: {', '.join(KINDS)}")
         if type(self.seed) is not int or self.seed < 0:
             raise UsageError(f"--seed is a number from 0, not {self.seed!r}")
         for pattern in self.layers:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field, replace
 
 from ww_static import facts, layers, seam, storage
-from ww_static.errors import FormatError
+from ww_static.errors import FormatError, LimitError
 from ww_static.layers import LayerView
 from ww_static.models import Source
 from ww_static.options import Options
@@ -48,16 +48,16 @@ class Plan:
 
 def plan_model(source: Source, options: Options, settings: Settings) -> Plan:
     """Opens a model, reads its header and ``config.json``, and decides what is done with each tensor."""
+    beside = tuple(Finding("duplicate_variant", name, "lies beside the model and was not read") for name in source.beside)
     try:
-        if source.root is not None:
-            os.close(storage.open_inside(source.root, source.shown, ""))
+        contained = _contained(source)
         with seam.open_checkpoint(source.path, settings.limits, settings.readers) as checkpoint:
+            opened = checkpoint.identities[0]
+            if contained is not None and contained != (opened.device, opened.inode):
+                raise FormatError("changed_while_reading", "", "another file has taken its name", source.path)
             known, notes = facts.beside(checkpoint.path, settings.limits)
             views = layers.layer_table(checkpoint.tensors, known, options.conv, settings.limits)
             chosen = tuple(view for view in views if options.selects(view.spec.name, view.kind))
-            beside = tuple(
-                Finding("duplicate_variant", name, "lies beside the model and was not read") for name in source.beside
-            )
             return Plan(
                 source=source,
                 reader=checkpoint.reader,
@@ -68,7 +68,28 @@ def plan_model(source: Source, options: Options, settings: Settings) -> Plan:
                 findings=(*checkpoint.findings, *notes, *beside),
             )
     except FormatError as error:
-        return Plan(source, error=error)
+        return Plan(source, findings=beside, error=error)
+    except MemoryError:
+        return Plan(source, findings=beside, error=LimitError("limit", "header", "does not fit into memory", source.path))
+
+
+def _contained(source: Source) -> tuple[int, int] | None:
+    """Device and inode of a file that a scan found, when no link leads out of the folder; None for one that was named.
+
+    Raises:
+        UnsafeFileError: ``path_escape``.
+    """
+    if source.root is None:
+        return None
+    try:
+        descriptor = storage.open_listed(source.root, source.shown)
+    except FormatError as error:
+        raise error.at(source.path) from error
+    try:
+        status = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    return status.st_dev, status.st_ino
 
 
 def _sized(view: LayerView, options: Options) -> LayerView:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ww_static.engine import Progress
 
 HEARTBEAT_SECONDS = 30.0
+WISHED_SECONDS = 5.0  # where progress was asked for and there is no terminal
 
 
 class Display(Protocol):
@@ -115,4 +116,6 @@ def display(wish: str, quiet: bool) -> Display:
     if wish == "off" or quiet:
         return Silent()
     terminal = sys.stderr.isatty() and not os.environ.get("CI") and os.environ.get("TERM") != "dumb"
-    return Bar() if terminal or wish == "on" else Heartbeat()
+    if terminal:
+        return Bar()
+    return Heartbeat(WISHED_SECONDS if wish == "on" else HEARTBEAT_SECONDS)

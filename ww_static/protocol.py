@@ -41,7 +41,7 @@ class Limits:
     config_bytes: int = 4_194_304
     parts: int = 10_000
     matrices: int = 65_536
-    rows: int = 2_000_000
+    rows: int = 200_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,7 @@ def windows(shape: Sequence[int], most: int = PASS_ELEMENTS) -> Iterator[Window]
         yield ()
         return
     step = max(1, most // max(1, math.prod(shape[axis + 1 :])))
-    for lead in itertools.product(*(range(size) for size in shape[:axis])):
+    for lead in _positions(shape[:axis]):
         for start in range(0, shape[axis], step):
             yield (*(slice(i, i + 1) for i in lead), slice(start, min(start + step, shape[axis])))
 
@@ -58,25 +57,44 @@ def matrix_blocks(checkpoint: OpenCheckpoint, spec: TensorSpec, matrix: Matrix) 
 
         for group in groups:
             for cut in _cuts(spec.shape, group[0], streamed, block_rows(m)):
-                axis, chosen = cut
-                parts = [
-                    _flat(checkpoint, spec, (*piece[:axis], chosen, *piece[axis + 1 :]), streamed, kept) for piece in group
-                ]
+                parts = [_flat(checkpoint, spec, _narrowed(piece, cut, streamed), streamed, kept) for piece in group]
                 yield parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     return blocks, n, m
 
 
-def _cuts(shape: Sequence[int], piece: Window, streamed: Sequence[int], rows: int) -> Iterator[tuple[int, slice]]:
-    """Slices of the longest streamed axis, so that each block has about `rows` rows."""
+def _positions(sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Every index of an array of these sizes, last axis fastest; nothing is held, however many there are."""
+    for number in range(math.prod(sizes)):
+        place = []
+        for size in reversed(sizes):
+            number, index = divmod(number, size)
+            place.append(index)
+        yield tuple(reversed(place))
+
+
+def _cuts(shape: Sequence[int], piece: Window, streamed: Sequence[int], rows: int) -> Iterator[Window]:
+    """Parts of a window that cover it, each with about `rows` rows along the streamed axes."""
     counts = {axis: range(*piece[axis].indices(shape[axis])) for axis in streamed}
-    axis = max(streamed, key=lambda one: len(counts[one]))
-    steps = counts[axis]
-    others = math.prod(len(counts[one]) for one in streamed if one != axis)
-    length = max(1, rows // others)
-    for start in range(0, len(steps), length):
-        taken = steps[start : start + length]
-        yield axis, slice(taken.start, taken.stop, taken.step)
+    longest = max(streamed, key=lambda one: len(counts[one]))
+    whole = [axis for axis in streamed if axis != longest]
+    single: list[int] = []
+    while math.prod(len(counts[axis]) for axis in whole) > rows:
+        single.append(whole.pop(0))  # one index at a time along this axis
+    length = max(1, rows // math.prod(len(counts[axis]) for axis in whole))
+    for place in _positions([len(counts[axis]) for axis in single]):
+        cut = list(piece)
+        for axis, index in zip(single, place, strict=True):
+            cut[axis] = slice(counts[axis][index], counts[axis][index] + 1)
+        for start in range(0, len(counts[longest]), length):
+            taken = counts[longest][start : start + length]
+            cut[longest] = slice(taken.start, taken.stop, taken.step)
+            yield tuple(cut)
+
+
+def _narrowed(piece: Window, cut: Window, axes: Sequence[int]) -> Window:
+    """`piece` with the slices of `cut` along some axes."""
+    return tuple(cut[axis] if axis in axes else own for axis, own in enumerate(piece))
 
 
 def _flat(

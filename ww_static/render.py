@@ -46,7 +46,9 @@ _TENSORS = (
 
 def shown_columns(result: Tables) -> tuple[Shown, ...]:
     """The columns of the table that people read."""
-    return _LAYERS if result.table == "layers" else _TENSORS
+    columns = _LAYERS if result.table == "layers" else _TENSORS
+    several = len({row.model_id for row in result.rows}) > 1
+    return (columns[0], Shown("model_id", "model"), *columns[1:]) if several else columns
 
 
 def cell(row: Any, column: Shown, width: int = NAME_WIDTH) -> str:

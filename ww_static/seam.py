@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MOST_ELEMENTS = 2**63 - 1
+ENCODINGS = ("raw", "compressed", "quantized")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,9 @@ class OpenCheckpoint:
         with _translated(reader):
             self.tensors: tuple[TensorSpec, ...] = tuple(checkpoint.tensors)
             findings = tuple(checkpoint.findings)
+        for finding in findings:
+            if not isinstance(finding, Finding):
+                raise ReaderError("reader_crash", "header", f"the reader gives a {type(finding).__name__} for a Finding")
         self._by_name = _checked(self.tensors, limits)
         self.findings: tuple[Finding, ...] = findings + _long_names(self.tensors, limits)
         paths = [os.fspath(path), *(spec.extent.path for spec in self.tensors if spec.extent)]
@@ -92,7 +96,7 @@ class OpenCheckpoint:
         if not isinstance(array, np.ndarray) or array.shape != expected or array.dtype.newbyteorder("<") != stored:
             got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
             raise ReaderError("reader_crash", where, f"reader gave {got} where {stored} {expected} was promised")
-        return array
+        return array.astype(stored, copy=False)  # little-endian, whatever the reader gave
 
     def check_unchanged(self) -> None:
         """Raises FormatError ``changed_while_reading`` when a file of the checkpoint is not the one that was opened."""
@@ -138,7 +142,7 @@ def open_checkpoint(
             checkpoint = reader.open(Path(path), limits)
         try:
             return OpenCheckpoint(Path(path), entry.name, checkpoint, limits)
-        except FormatError:
+        except BaseException:
             with suppress(FormatError), _translated(entry.name):
                 checkpoint.close()
             raise
@@ -146,14 +150,14 @@ def open_checkpoint(
         raise error.at(shown) from error
 
 
-def models_among(names: Sequence[str], readers: Sequence[str] | None = None) -> list[ModelFile]:
+def models_among(names: Sequence[str], entries: Sequence[ReaderEntry]) -> list[ModelFile]:
     """The models among the file names of one folder, as the readers know them, each file once, in order of name.
 
     A reader that is broken, or does not know its files by name, claims none.
     """
     found: dict[str, ModelFile] = {}
     known = set(names)
-    for entry in registry.installed(readers):
+    for entry in entries:
         with suppress(FormatError), _translated(entry.name):
             claim: Callable[[Sequence[str]], Sequence[ModelFile]] | None = getattr(entry.load(), "models", None)
             for one in claim(names) if claim else ():
@@ -187,7 +191,7 @@ def check_same(planned: Identity, now: Identity) -> None:
 
 @contextmanager
 def _translated(reader: str, where: str = "") -> Iterator[None]:
-    """Whatever a reader raises becomes one of ours: the one broad except of the project."""
+    """Whatever a reader raises becomes one of ours. (`registry` guards their import, `cli` and `executors` pass errors on.)"""
     try:
         yield
     except FormatError as error:
@@ -224,7 +228,13 @@ def _check_types(spec: object) -> None:
         ("dtype", spec.dtype, str),
         ("shape", spec.shape, tuple),
         ("file", spec.file, str),
+        ("encoding", spec.encoding, str),
     ]
+    if spec.layout is not None:
+        wanted.append(("layout", spec.layout, str))
+    if spec.axes is not None:
+        wanted.append(("axes", spec.axes, tuple))
+        wanted += [("axes", axis, str) for axis in spec.axes if isinstance(spec.axes, tuple)]
     if spec.extent is not None:
         wanted.append(("extent", spec.extent, Extent))
     if isinstance(spec.extent, Extent):
@@ -239,6 +249,10 @@ def _check_types(spec: object) -> None:
 
 def _check_spec(spec: TensorSpec, where: str, limits: Limits) -> None:
     dtypes.storage_dtype(spec.dtype)
+    if spec.encoding not in ENCODINGS:
+        raise ReaderError("reader_crash", where, f"encoding '{spec.encoding:.80}' is none of: {', '.join(ENCODINGS)}")
+    if spec.axes is not None and len(spec.axes) != len(spec.shape):
+        raise ReaderError("reader_crash", where, f"{len(spec.axes)} axes are named, the shape has {len(spec.shape)}")
     if len(spec.shape) > limits.rank:
         raise LimitError("limit", where, f"{len(spec.shape)} dimensions, limit {limits.rank}")
     elements = 1

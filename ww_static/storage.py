@@ -13,6 +13,7 @@ import mmap
 import os
 import re
 import stat
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,17 +51,33 @@ def open_file(path: str | os.PathLike[str]) -> int:
 def open_inside(root: str | os.PathLike[str], reference: str, where: str) -> int:
     """A descriptor of the regular file that `reference`, a name found inside a model file, means below `root`.
 
-    Every component is opened without following links. A link that stays below `root` is followed; the only way out
-    is the Hugging Face cache, ``models--X/snapshots/REV/f -> ../../blobs/HASH`` of the same repository.
+    Every component is opened without following links. A link of the last one is followed when its target has no ``..``
+    and stays below `root`; the only way out is the Hugging Face cache, ``models--X/snapshots/REV/f -> ../../blobs/HASH``
+    of the same repository.
 
     Raises:
         FormatError: ``bad_header`` (empty), ``missing_part``, ``io_error``.
         UnsafeFileError: ``path_escape``, ``not_regular_file``.
     """
+    return _open_contained(os.fspath(root), _components(reference, where), reference, where)
+
+
+def open_listed(root: str | os.PathLike[str], path: str) -> int:
+    """A descriptor of the regular file that a listing of the folders below `root` gave as `path`, relative to it.
+
+    The rules for links are those of `open_inside`; the names are the file system's own and may hold anything.
+
+    Raises:
+        FormatError: ``missing_part``, ``io_error``.
+        UnsafeFileError: ``path_escape``, ``not_regular_file``.
+    """
+    return _open_contained(os.fspath(root), tuple(path.split(os.sep)), path, "")
+
+
+def _open_contained(root: str, parts: tuple[str, ...], reference: str, where: str) -> int:
     for _ in range(_MOST_LINKS):
-        parts = _components(reference, where)
         try:
-            descriptor = _open_components(os.fspath(root), parts)
+            descriptor = _open_components(root, parts)
         except OSError as error:
             if error.errno == errno.ENOENT:
                 raise FormatError("missing_part", where, f"'{reference}' is missing") from error
@@ -71,13 +88,13 @@ def open_inside(root: str | os.PathLike[str], reference: str, where: str) -> int
         target = _link_target(Path(root), parts, reference, where)
         blobs = _cache_blobs(Path(root), parts, target)
         if blobs is not None:  # opened by name below the blobs, for a link above could lead the system elsewhere
-            root, reference = blobs, target.rsplit("/", 1)[1]
+            root, parts = os.fspath(blobs), (target.rsplit("/", 1)[1],)
         else:
-            reference = "/".join((*parts[:-1], target))
+            parts = _components("/".join((*parts[:-1], target)) if not target.startswith("/") else target, where, reference)
     raise UnsafeFileError("path_escape", where, f"'{reference}' is a chain of more than {_MOST_LINKS} links")
 
 
-def _components(reference: str, where: str) -> tuple[str, ...]:
+def _components(reference: str, where: str, shown: str | None = None) -> tuple[str, ...]:
     if not reference:
         raise FormatError("bad_header", where, "the reference to another file is empty")
     parts = tuple(part for part in reference.split("/") if part not in ("", "."))
@@ -89,7 +106,7 @@ def _components(reference: str, where: str) -> tuple[str, ...]:
         or reference[1:2] == ":"
     )
     if outside:
-        raise UnsafeFileError("path_escape", where, f"'{reference}' leaves the model directory")
+        raise UnsafeFileError("path_escape", where, f"'{shown or reference}' leaves the model directory")
     return parts
 
 
@@ -133,7 +150,12 @@ def _regular(descriptor: int, where: str, subject: str = "") -> int:
     if stat.S_ISREG(mode):
         return descriptor
     os.close(descriptor)
-    kinds = {stat.S_IFDIR: "directory", stat.S_IFIFO: "FIFO", stat.S_IFCHR: "character device", stat.S_IFBLK: "block device"}
+    kinds = {
+        stat.S_IFDIR: "directory" if subject else "directory that holds no model file",
+        stat.S_IFIFO: "FIFO",
+        stat.S_IFCHR: "character device",
+        stat.S_IFBLK: "block device",
+    }
     raise UnsafeFileError("not_regular_file", where, f"{subject}is a {kinds.get(stat.S_IFMT(mode), 'special file')}")
 
 
@@ -241,6 +263,27 @@ def _by_parts(descriptor: int, offset: int, dtype: str, shape: tuple[int, ...], 
     return result
 
 
+_maps: weakref.WeakValueDictionary[tuple[int, ...], mmap.mmap] = weakref.WeakValueDictionary()
+
+
+def _whole_map(descriptor: int, size: int) -> mmap.mmap:
+    """A map of the whole file, shared by all arrays that live: a map keeps a descriptor, and arrays may be thousands.
+
+    It goes with the last array that needs it; only pages that are touched take memory, and that is the system's own.
+    """
+    now = os.fstat(descriptor)
+    key = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns)
+    mapped = _maps.get(key)
+    if mapped is None:
+        try:
+            mapped = _maps[key] = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise io_error(error) from error
+        except ValueError as error:  # the file has become shorter since it was looked at
+            raise FormatError("truncated", "", f"the file is shorter than {size} bytes now") from error
+    return mapped
+
+
 def _cover(descriptor: int, offset: int, dtype: str, first: int, stop: int) -> tuple[Any, int]:
     """A read-only buffer over elements [first, stop), and the position in it where element 0 would be."""
     import numpy as np
@@ -254,14 +297,10 @@ def _cover(descriptor: int, offset: int, dtype: str, first: int, stop: int) -> t
     size = os.fstat(descriptor).st_size
     if offset + end > size:
         raise FormatError("truncated", "", f"values end at byte {offset + end}, file has {size}")
-    aligned = (offset + begin) // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-    try:
-        mapped = mmap.mmap(descriptor, offset + begin - aligned + length, access=mmap.ACCESS_READ, offset=aligned)
-    except OSError as error:
-        raise io_error(error) from error
+    mapped = _whole_map(descriptor, size)
     if group == 1:
-        return mapped, offset - aligned
-    raw = np.frombuffer(mapped, np.uint8, length, offset + begin - aligned)
+        return mapped, offset
+    raw = np.frombuffer(mapped, np.uint8, length, offset + begin)
     if bits == 6 and length % 3:
         raw = np.concatenate([raw, np.zeros(-length % 3, np.uint8)])
     return dtypes.unpack(raw, dtype), -(first // group * group)

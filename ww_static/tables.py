@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ww_static import schema
-from ww_static.errors import escape
+from ww_static.errors import FormatError, escape
 from ww_static.rows import TABLES, FileRow, FindingRow
 from ww_static.version import __version__
 
@@ -30,6 +30,7 @@ class Tables:
         summary: means and counts.
         parameters: the options that numbers depend on.
         exit_code: 0, or 3 when something could not be read or there was nothing to analyse.
+        errors: what could not be opened, as it was raised; each has a row with status error.
         interrupted: the run was stopped before its end.
     """
 
@@ -40,6 +41,7 @@ class Tables:
     summary: dict[str, Any]
     parameters: dict[str, Any]
     exit_code: int
+    errors: tuple[FormatError, ...] = ()
     interrupted: bool = False
 
     @property

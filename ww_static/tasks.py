@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ww_static import analysis, seam, storage
 from ww_static.analysis import Survey
@@ -15,13 +16,29 @@ from ww_static.options import Options
 from ww_static.plan import Settings
 from ww_static.rows import LayerRow
 from ww_static.seam import Identity, OpenCheckpoint
+from ww_static.spectral.eigen import Method
 
 
-def survey_tensors(
-    path: str, settings: Settings, identities: tuple[Identity, ...], names: Sequence[str]
-) -> list[Survey | FormatError]:
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A model as it was planned, for the tasks of one run.
+
+    Attributes:
+        path: the file to open.
+        settings: limits and readers.
+        identities: its files as they were.
+        run: name of the run; a model is kept open for tasks of the same run only.
+    """
+
+    path: str
+    settings: Settings
+    identities: tuple[Identity, ...]
+    run: str
+
+
+def survey_tensors(target: Target, names: Sequence[str]) -> list[Survey | FormatError]:
     """One pass over each of some tensors of a model (a task; runs in any process); a failure costs its tensor only."""
-    checkpoint = open_planned(path, settings, identities)
+    checkpoint = open_planned(target)
     found: list[Survey | FormatError] = []
     for name in names:
         try:
@@ -33,18 +50,10 @@ def survey_tensors(
     return found
 
 
-def spectrum_of_view(
-    path: str,
-    settings: Settings,
-    identities: tuple[Identity, ...],
-    view: LayerView,
-    tensor: Survey,
-    options: Options,
-    grant: int,
-) -> LayerRow:
+def spectrum_of_view(target: Target, view: LayerView, tensor: Survey, options: Options, method: Method) -> LayerRow:
     """The row of one view (a task; runs in any process)."""
-    checkpoint = open_planned(path, settings, identities)
-    row = analysis.analyze_view(checkpoint, view, tensor, options, grant)
+    checkpoint = open_planned(target)
+    row = analysis.analyze_view(checkpoint, view, tensor, options, method)
     checkpoint.check_unchanged()
     return row
 
@@ -64,32 +73,38 @@ def hash_file(path: str) -> str:
 class _Kept(threading.local):
     """The model that the last task of this thread was about, kept open for the next one."""
 
-    key: tuple[str, Settings, tuple[Identity, ...]] | None = None
+    target: Target | None = None
     checkpoint: OpenCheckpoint | None = None
 
 
 _kept = _Kept()
-_every: list[OpenCheckpoint] = []  # of all threads, so that a run can close them at its end
+_lock = threading.Lock()
+_of_run: dict[str, list[OpenCheckpoint]] = {}  # what the threads of this process keep open
 
 
-def open_planned(path: str, settings: Settings, identities: tuple[Identity, ...]) -> OpenCheckpoint:
-    """The model that was planned, opened in this thread; one is kept open per thread, until `close_kept`."""
-    key = (path, settings, identities)
-    if _kept.checkpoint in _every:
-        assert _kept.checkpoint is not None
-        if _kept.key == key:
-            return _kept.checkpoint
+def open_planned(target: Target) -> OpenCheckpoint:
+    """The model that was planned, opened in this thread; one is kept open per thread, until its run ends."""
+    if _kept.target == target and _kept.checkpoint is not None and _is_open(target.run, _kept.checkpoint):
+        return _kept.checkpoint
+    if _kept.target is not None and _kept.checkpoint is not None and _is_open(_kept.target.run, _kept.checkpoint):
+        _of_run[_kept.target.run].remove(_kept.checkpoint)
         _kept.checkpoint.close()
-        _every.remove(_kept.checkpoint)
-    checkpoint = seam.open_checkpoint(path, settings.limits, settings.readers)
-    _kept.key, _kept.checkpoint = key, checkpoint
-    _every.append(checkpoint)
-    for planned in identities:
+    checkpoint = seam.open_checkpoint(target.path, target.settings.limits, target.settings.readers)
+    _kept.target, _kept.checkpoint = target, checkpoint
+    with _lock:
+        _of_run.setdefault(target.run, []).append(checkpoint)
+    for planned in target.identities:
         seam.check_same(planned, seam.identify(planned.path))
     return checkpoint
 
 
-def close_kept() -> None:
-    """Closes what the threads of this process keep open; a task that comes later opens it again."""
-    while _every:
-        _every.pop().close()
+def _is_open(run: str, checkpoint: OpenCheckpoint) -> bool:
+    return checkpoint in _of_run.get(run, ())
+
+
+def close_kept(run: str) -> None:
+    """Closes what the threads of this process keep open for a run that has ended."""
+    with _lock:
+        ended = _of_run.pop(run, [])
+    for checkpoint in ended:
+        checkpoint.close()

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import os
-import tempfile
+import uuid
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -81,19 +81,19 @@ def binary(result: Tables, kind: str) -> bytes:
 def _replacing(path: str) -> Iterator[IO[bytes]]:
     """A stream whose content appears under `path` when it is complete: temporary file, sync, rename."""
     folder = os.path.dirname(os.path.abspath(path))
-    descriptor, temporary = tempfile.mkstemp(prefix=".ww-static-", suffix=".tmp", dir=folder)
+    temporary = os.path.join(folder, f".ww-static-{uuid.uuid4().hex}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename is None:
+            raise OSError(error.errno, error.strerror or str(error), path) from error
         raise
 
 

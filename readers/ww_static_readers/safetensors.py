@@ -159,6 +159,7 @@ def read_part(descriptor: int, path: str, file: str, limits: Limits) -> Part:
     findings: list[Finding] = []
     if raw[:1] != b"{" and raw.lstrip()[:1] == b"{":
         findings.append(Finding("bad_header", "header", "white space before the opening brace"))
+    _check_size(raw, limits)
     document = parse_json(raw, "header")
     if not isinstance(document, dict):
         raise FormatError("bad_header", "header", f"is a JSON {type(document).__name__}, not an object")
@@ -172,6 +173,14 @@ def read_part(descriptor: int, path: str, file: str, limits: Limits) -> Part:
     tensors = tuple(_tensor(name, entry, begin, path, file, layout, limits) for name, entry in document.items())
     _check_tiling(tensors, begin, size)
     return Part(tensors, tuple(findings))
+
+
+def _check_size(raw: bytes, limits: Limits) -> None:
+    """Refuses a header that would grow into far more objects than its tensors need, before it is parsed."""
+    for mark, most in ((b"{", 2), (b"[", 2), (b",", 8)):  # per tensor: an entry, two lists, their numbers
+        count, allowed = raw.count(mark), most * limits.tensors + 10_000
+        if count > allowed:
+            raise LimitError("limit", "header", f"{count} times '{mark.decode()}', limit {allowed}")
 
 
 def parse_json(raw: bytes, where: str) -> Any:
@@ -316,8 +325,10 @@ def _open_set(path: Path, match: re.Match[str], limits: Limits) -> SafetensorsCh
     if not 1 <= int(match["number"]) <= count:
         raise FormatError("index_mismatch", "shards", f"'{path.name}' is not one of {count}")
     names = [f"{match['stem']}-{number:05d}-of-{match['count']}{match['suffix']}" for number in range(1, count + 1)]
-    parts = {name: _shard(path.parent, name, "shards", limits) for name in names}
-    return _assemble(path.parent, parts, [])
+    model = _Model(path.parent, limits)
+    for name in names:
+        model.add(name, "shards")
+    return model.checkpoint([])
 
 
 def _open_index(path: Path, descriptor: int, limits: Limits) -> SafetensorsCheckpoint:
@@ -336,32 +347,71 @@ def _open_index(path: Path, descriptor: int, limits: Limits) -> SafetensorsCheck
         raise LimitError("limit", "index", f"{len(files)} files, limit {limits.parts}")
     if path.name in files:
         raise FormatError("bad_header", "index", "names itself as a shard")
-    parts = {name: _shard(path.parent, name, "index", limits) for name in files}
-    return _assemble(path.parent, parts, _check_index(document, weight_map, parts))
+    model = _Model(path.parent, limits)
+    for name in files:
+        model.add(name, "index")
+    return model.checkpoint([*_check_index(document, weight_map, model), *_unnamed_shards(path, files)])
 
 
-def _shard(root: Path, name: str, where: str, limits: Limits) -> Part:
-    try:
-        descriptor = storage.open_inside(root, name, where)
-    except FormatError as error:
-        if error.category == "missing_part":
-            raise FormatError("missing_part", where, f"shard '{name}' is missing") from error
-        raise
-    try:
-        storage.refuse_stand_in(storage.read_at(descriptor, 0, min(os.fstat(descriptor).st_size, SNIFF_BYTES), ""))
-        part = read_part(descriptor, os.fspath(root / name), name, limits)
-        links = os.fstat(descriptor).st_nlink
-    except FormatError as error:
-        raise type(error)(error.category, f"{name}: {error.where}" if error.where else name, error.problem) from error
-    finally:
-        os.close(descriptor)
-    if links > 1:
-        return Part(part.tensors, (*part.findings, Finding("hard_link", name, f"the file has {links} hard links")))
-    return part
+def _unnamed_shards(path: Path, files: Sequence[str]) -> list[Finding]:
+    """Shards of the set that lie beside the index and that it does not name."""
+    stem, named = path.name[: -len(_INDEX_SUFFIX)], {os.path.normpath(name) for name in files}
+    beside = sorted(name for name in os.listdir(path.parent) if (match := _SHARD.fullmatch(name)) and match["stem"] == stem)
+    words = "lies beside the index, which does not name it"
+    return [Finding("index_mismatch", name, words) for name in beside if name not in named]
 
 
-def _check_index(document: dict[str, Any], weight_map: Mapping[str, str], parts: Mapping[str, Part]) -> list[Finding]:
-    findings = []
+class _Model:
+    """The shards of a model, put together one by one, so that a set that cannot be one is refused at its first excess."""
+
+    def __init__(self, root: Path, limits: Limits) -> None:
+        self.root = root
+        self.limits = limits
+        self.parts: dict[str, Part] = {}  # by the reference that names the shard
+        self._owner: dict[str, str] = {}
+        self._files: dict[tuple[int, int], str] = {}
+
+    def add(self, name: str, where: str) -> None:
+        """Reads the header of one more shard."""
+        try:
+            descriptor = storage.open_inside(self.root, name, where)
+        except FormatError as error:
+            if error.category == "missing_part":
+                raise FormatError("missing_part", where, f"shard '{name}' is missing") from error
+            raise
+        try:
+            status = os.fstat(descriptor)
+            twin = self._files.setdefault((status.st_dev, status.st_ino), name)
+            if twin != name:
+                raise FormatError("duplicate_name", "", f"is the same file as '{twin}'")
+            storage.refuse_stand_in(storage.read_at(descriptor, 0, min(status.st_size, SNIFF_BYTES), ""))
+            file = os.path.normpath(name)
+            part = read_part(descriptor, os.fspath(self.root / file), file, self.limits)
+        except FormatError as error:
+            raise type(error)(error.category, f"{name}: {error.where}" if error.where else name, error.problem) from error
+        finally:
+            os.close(descriptor)
+        self._merge(name, part, status.st_nlink)
+
+    def _merge(self, name: str, part: Part, links: int) -> None:
+        for spec in part.tensors:
+            if self._owner.setdefault(spec.name, name) != name:
+                where = f"tensor '{spec.name}'"
+                raise FormatError("duplicate_name", where, f"is in '{self._owner[spec.name]}' and in '{name}'")
+        if len(self._owner) > self.limits.tensors:
+            raise LimitError("limit", "shards", f"more than {self.limits.tensors} tensors")
+        found = (Finding("hard_link", name, f"the file has {links} hard links"),) if links > 1 else ()
+        self.parts[name] = Part(part.tensors, (*part.findings, *found))
+
+    def checkpoint(self, findings: Sequence[Finding]) -> SafetensorsCheckpoint:
+        """The model that the shards make."""
+        tensors = tuple(spec for part in self.parts.values() for spec in part.tensors)
+        found = (*findings, *(finding for part in self.parts.values() for finding in part.findings))
+        return SafetensorsCheckpoint(self.root, tensors, found, {os.path.normpath(name): name for name in self.parts})
+
+
+def _check_index(document: dict[str, Any], weight_map: Mapping[str, str], model: _Model) -> list[Finding]:
+    findings, parts = [], model.parts
     held = {name: {spec.name for spec in part.tensors} for name, part in parts.items()}
     for tensor, file in weight_map.items():
         if tensor not in held[file]:
@@ -378,16 +428,3 @@ def _check_index(document: dict[str, Any], weight_map: Mapping[str, str], parts:
     if isinstance(claimed, int) and claimed != total:
         findings.append(Finding("index_mismatch", "index", f"total_size is {claimed}, the tensors have {total} bytes"))
     return findings
-
-
-def _assemble(root: Path, parts: Mapping[str, Part], findings: list[Finding]) -> SafetensorsCheckpoint:
-    owner: dict[str, str] = {}
-    tensors: list[TensorSpec] = []
-    for file, part in parts.items():
-        for spec in part.tensors:
-            if spec.name in owner:
-                raise FormatError("duplicate_name", f"tensor '{spec.name}'", f"is in '{owner[spec.name]}' and in '{file}'")
-            owner[spec.name] = file
-            tensors.append(spec)
-        findings.extend(part.findings)
-    return SafetensorsCheckpoint(root, tuple(tensors), tuple(findings), {name: name for name in parts})

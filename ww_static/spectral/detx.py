@@ -39,14 +39,20 @@ def detx(eigenvalues: NDArray[np.float64], rescale: bool = True) -> DetX | Missi
 
     Returns:
         The space; or Missing: ``too_few_evals`` (m < 2), ``zero_matrix``, ``constant_esd`` (spread at most 1e-9).
+
+    Raises:
+        ValueError: the eigenvalues are not ascending, finite and >= 0.
     """
+    eigenvalues = np.asarray(eigenvalues, np.float64)
+    if len(eigenvalues) and not (eigenvalues[0] >= 0 and np.isfinite(eigenvalues[-1]) and np.all(np.diff(eigenvalues) >= 0)):
+        raise ValueError("eigenvalues are ascending, finite and not negative")
     m = len(eigenvalues)
     if m < 2:
         return Missing("too_few_evals")
     total = float(eigenvalues.sum())
     if not total > 0:
         return Missing("zero_matrix")
-    if eigenvalues[0] > 0 and eigenvalues[-1] / eigenvalues[0] - 1 <= _CONSTANT:
+    if eigenvalues[-1] - eigenvalues[0] <= _CONSTANT * eigenvalues[0]:
         return Missing("constant_esd")
     descending = eigenvalues[::-1]
     e = descending * (m / total) if rescale else descending

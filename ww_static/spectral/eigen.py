@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ww_static.errors import NonFiniteError
+from ww_static.errors import NonFiniteError, NotConvergedError
 from ww_static.spectral.gram import Blocks, block_rows, blocks_of, gram, safe_exponent, scaled
 
 EPS = 2.0**-52
+_PLAIN = 1e-5  # lambda_min / lambda_max above which the Gram matrix gives the smallest singular value to 1e-9
+_REFINABLE = 1e-8  # and above which one more look at W does
 LARGEST_SVD = 2048  # columns; above, an SVD costs more than it tells
 Method = Literal["auto", "gram", "svd"]
 
@@ -47,14 +51,17 @@ def spectrum(W: NDArray[Any], method: Method = "auto") -> Spectrum:
 
     Args:
         W: real matrix, shape (rows, columns), any numeric dtype, all finite. The shorter side counts M eigenvalues.
-        method: ``gram`` (accurate to M eps lambda_max), ``svd`` (to (N eps sigma_max)^2), or ``auto``: gram, and svd
-            where an eigenvalue falls below gram's floor and M <= 2048.
+        method: ``gram`` (accurate to M eps lambda_max), ``svd`` (to (N eps sigma_max)^2), or ``auto``: gram, with its
+            smallest eigenvalue refined below 1e-5 lambda_max, and svd below 1e-8 lambda_max, both up to M = 2048.
 
     Raises:
         NonFiniteError: an element is NaN or infinite.
-        ValueError: W is no matrix.
+        NotConvergedError: LAPACK gave up.
+        ValueError: W is no matrix, or complex.
     """
     W = np.asarray(W)
+    if W.dtype.kind == "c":
+        raise ValueError("a complex matrix has no spectrum here")
     blocks, n, m = blocks_of(W)
     with np.errstate(invalid="ignore"):
         largest = max(abs(float(W.max())), abs(float(W.min())))
@@ -67,23 +74,48 @@ def spectrum_of_blocks(blocks: Blocks, n: int, m: int, exponent: int = 0, method
     """The same for a matrix that comes in row blocks of m columns and is never whole in memory.
 
     Raises:
-        NonFiniteError: an element is NaN or infinite.
+        NonFiniteError: an element is NaN or infinite; with ``method="svd"`` the caller has looked.
+        NotConvergedError: LAPACK gave up.
     """
     blocks = scaled(blocks, exponent)
     if method != "svd":
-        result = _from_gram(gram(blocks, m), n, exponent)
-        noisy = result.n_below_floor > 0 and result.floor > 0
-        if method == "gram" or not noisy or m > LARGEST_SVD:
+        X = gram(blocks, m)
+        result = _from_gram(X, n, exponent)
+        share = float(result.eigenvalues[0]) / max(float(result.eigenvalues[-1]), 2.0**-1022)
+        if method == "gram" or m > LARGEST_SVD or result.floor == 0 or share > _PLAIN:
             return result
+        if share > _REFINABLE and result.n_below_floor == 0:
+            return replace(result, eigenvalues=_refined(result.eigenvalues, X, blocks))
     sigma = singular_values(blocks, n, m)
     largest = float(sigma[-1])
     return Spectrum(sigma * sigma, n, "svd", (n * EPS * largest) ** 2, exponent)
 
 
 def _from_gram(X: NDArray[np.float64], n: int, exponent: int) -> Spectrum:
-    raw = np.linalg.eigvalsh(X, UPLO="U")
+    with _translated():
+        raw = np.linalg.eigvalsh(X, UPLO="U")
     floor = len(raw) * EPS * max(float(raw[-1]), 0.0)
     return Spectrum(np.maximum(raw, 0.0), n, "gram", floor, exponent, int(np.count_nonzero(raw < 0)))
+
+
+def _refined(eigenvalues: NDArray[np.float64], X: NDArray[np.float64], blocks: Blocks) -> NDArray[np.float64]:
+    """The eigenvalues, the smallest one as ||W v||^2 for its vector v, which one step of inverse iteration gives.
+
+    The Gram matrix holds the smallest eigenvalue to M eps lambda_max only. The error of v enters ||W v||^2 squared: while
+    lambda_min is above 1e-8 lambda_max, the relative error of the smallest singular value stays below 1e-9.
+    """
+    m = len(X)
+    whole = np.triu(X) + np.triu(X, 1).T
+    whole[np.diag_indices(m)] -= eigenvalues[0] * (1 - 2.0**-30)  # away from exact singularity
+    v = np.full(m, m**-0.5)
+    try:
+        for _ in range(2):
+            v = np.linalg.solve(whole, v)
+            v /= np.linalg.norm(v)
+    except np.linalg.LinAlgError:
+        return eigenvalues
+    smallest = sum(float(np.square(block @ v).sum()) for block in blocks())
+    return np.concatenate([[min(smallest, float(eigenvalues[1]))], eigenvalues[1:]]) if m > 1 else eigenvalues
 
 
 def svd_bytes(n: int, m: int) -> int:
@@ -104,8 +136,7 @@ def singular_values(blocks: Blocks, n: int, m: int) -> NDArray[np.float64]:
         float64, shape (m,), absolute accuracy about eps sigma_max.
     """
     if n < 3 * m:
-        W = np.concatenate(list(blocks()))
-        return np.linalg.svd(W, compute_uv=False)[::-1]
+        return _sigma(np.concatenate(list(blocks())))
     R = np.empty((0, m))
     waiting: list[NDArray[np.float64]] = []
     rows = 0
@@ -116,7 +147,20 @@ def singular_values(blocks: Blocks, n: int, m: int) -> NDArray[np.float64]:
             R, waiting, rows = _absorbed(R, waiting), [], 0
     if waiting:
         R = _absorbed(R, waiting)
-    return np.asarray(np.linalg.svd(R, compute_uv=False)[::-1], np.float64)
+    return _sigma(R)
+
+
+def _sigma(W: NDArray[np.float64]) -> NDArray[np.float64]:
+    with _translated():
+        return np.asarray(np.linalg.svd(W, compute_uv=False)[::-1], np.float64)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except np.linalg.LinAlgError as error:
+        raise NotConvergedError(f"LAPACK gave up: {error}") from error
 
 
 def _absorbed(R: NDArray[np.float64], blocks: list[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -87,7 +87,7 @@ def tail(eigenvalues: NDArray[np.float64], sides: int = 1, minimum_tail: int = 2
         return Missing("all_below_cut")
     if len(x) < 2:
         return Missing("too_few_evals")
-    if x[-1] / x[0] - 1 <= _CONSTANT:
+    if x[-1] - x[0] <= _CONSTANT * x[0]:
         return Missing("constant_esd")
     found = candidates(x, sides, minimum_tail)
     smallest = float(found.D.min())

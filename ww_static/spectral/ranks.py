@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from ww_static.spectral.eigen import EPS, Spectrum
 from ww_static.spectral.missing import Missing
 
+_DOUBT = 1.5  # how near to its threshold a singular value may be before rounding decides
+
 
 def hard_rank(spectra: Sequence[Spectrum]) -> int | Missing:
     """#{sigma > sigma_max N eps} over the pooled singular values (numpy's and weightwatcher's threshold).
 
     Missing ``below_spectral_floor`` when an eigenvalue lies below the floor of the Gram matrix, or when a singular
-    value lies within a factor of two of the threshold, where rounding decides.
+    value lies within a factor of 1.5 of the threshold, where rounding decides.
     """
     sigma = np.concatenate([np.sqrt(one.eigenvalues) for one in spectra])
     return _rank(sigma, max(one.n for one in spectra), _resolved(spectra))
@@ -40,7 +42,7 @@ def _rank(sigma: NDArray[np.float64], n: int, resolved: bool) -> int | Missing:
     threshold = float(sigma.max()) * n * EPS
     if threshold == 0:
         return 0
-    if not resolved or np.any((sigma > threshold / 2) & (sigma < threshold * 2)):
+    if not resolved or np.any((sigma > threshold / _DOUBT) & (sigma < threshold * _DOUBT)):
         return Missing("below_spectral_floor")
     return int(np.count_nonzero(sigma > threshold))
 
@@ -63,5 +65,6 @@ def effective_rank(weights: NDArray[np.float64]) -> float | Missing:
     total = float(weights.sum())
     if not total > 0:
         return Missing("zero_matrix")
-    p = weights[weights > 0] / total
+    p = weights / total
+    p = p[p > 0]  # a weight that vanishes beside the total adds nothing
     return float(np.exp(-np.sum(p * np.log(p))))

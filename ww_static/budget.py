@@ -1,0 +1,57 @@
+"""What fits into the memory of a run: which rows are computed, by which method, and how many workers there may be.
+
+Whether a row is computed, and how, depends on its shape and on the limit alone, never on the workers or on what is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ww_static import analysis, memory
+from ww_static.layers import LayerView
+from ww_static.options import Options
+from ww_static.spectral.eigen import Method
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The memory of a run, in bytes.
+
+    Attributes:
+        total: private memory that all processes together may hold.
+        overhead: of the parent, with all rows and the tables made of them.
+    """
+
+    total: int
+    overhead: int
+
+    def fits(self, view: LayerView) -> bool:
+        """Whether the row can be computed at all, alone."""
+        return analysis.memory_needed(view) + self.overhead <= self.total
+
+    def method(self, view: LayerView) -> Method:
+        """``auto``, or ``gram`` when there is no room to resolve small singular values."""
+        return "auto" if analysis.memory_wanted(view) + self.overhead <= self.total else "gram"
+
+    def bytes(self, view: LayerView) -> int:
+        """What the task of a row may take."""
+        return analysis.memory_wanted(view) if self.method(view) == "auto" else analysis.memory_needed(view)
+
+    def most_workers(self, views: Iterable[LayerView]) -> int:
+        """How many workers leave room for the largest row; 1 means that this process does the work."""
+        largest = max((self.bytes(view) for view in views if self.fits(view)), default=0)
+        return max(1, (self.total - self.overhead - largest) // memory.WORKER_BYTES)
+
+    def free(self, workers: int) -> int:
+        """What is left for tasks beside this process, as large as it is now, and its idle workers."""
+        excess = max(0, memory.private_bytes() - memory.PARENT_BYTES)
+        return max(0, self.total - self.overhead - excess - (workers * memory.WORKER_BYTES if workers > 1 else 0))
+
+
+def budget_of(views: Sequence[LayerView], options: Options, max_memory: int | None) -> Budget:
+    """The budget for some rows: `max_memory`, or a share of what the machine or container has."""
+    overhead = memory.PARENT_BYTES + memory.RESULT_BYTES + len(views) * memory.ROW_BYTES
+    if options.wants_esd:
+        overhead += sum(memory.CURVES_BYTES + memory.EIGENVALUE_BYTES * (view.num_evals or 0) for view in views)
+    return Budget(max_memory or int(memory.SHARE * memory.available_bytes()), overhead)
