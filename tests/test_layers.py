@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -366,3 +368,62 @@ def test_taps_are_counted_and_placed_like_a_product() -> None:
     assert [matrix.shape for matrix in view.matrices[3:5]] == [(8, 4), (8, 4)]
     with pytest.raises(IndexError, match="tap 15 of 15"):
         view.matrices[15]
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (Facts(model_type="gpt_bigcode", num_attention_heads=4, hidden_size=8, multi_query=False), "per head"),
+        (Facts(model_type="chatglm", num_attention_heads=4, hidden_size=8), "per head"),
+        (Facts(model_type="bloom", num_attention_heads=4, hidden_size=8), "per head"),
+        (Facts(model_type="mpt", num_attention_heads=4, hidden_size=8), "thirds"),
+    ],
+)
+def test_heads_that_share_nothing_are_interleaved_where_the_architecture_does(facts: Facts, expected: str) -> None:
+    _, q, _, _ = table({"attn.query_key_value.weight": (24, 8)}, facts)
+    assert rows_of(q) == ([0, 1, 6, 7, 12, 13, 18, 19] if expected == "per head" else list(range(8)))
+
+
+def test_shared_keys_are_contiguous_or_grouped_by_architecture() -> None:
+    shared = {"num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 8}
+    shape = {"attn.query_key_value.weight": (16, 8)}
+    _, _, k, _ = table(shape, Facts(model_type="chatglm", multi_query=True, **shared))  # type: ignore[arg-type]
+    assert rows_of(k) == [8, 9, 10, 11]
+    _, _, k, _ = table(shape, Facts(model_type="phi3small", **shared))  # type: ignore[arg-type]
+    assert rows_of(k) == [4, 5, 12, 13]
+    _, q, k, v = table({"c_attn.weight": (12, 8)}, Facts(model_type="gpt_bigcode", num_attention_heads=4, hidden_size=8))
+    assert (rows_of(q), rows_of(k), rows_of(v)) == (list(range(8)), [8, 9], [10, 11])
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "kind", "reason"),
+    [
+        ("vit.embeddings.cls_token", (1, 1, 64), "scale", "one_dimensional"),
+        ("layer_scale.gamma", (64, 1, 1), "norm", "one_dimensional"),
+        ("layer1.0.bn2.weight", (64,), "norm", "one_dimensional"),
+        ("transformer.h.0.ln_1.weight", (64,), "norm", "one_dimensional"),
+        ("vln.x", (64,), "scale", "one_dimensional"),
+        ("mlp.experts.gate_up_proj_bias", (32, 576), "bias", "not_applicable"),
+        ("experts.down_proj.bias", (32, 64), "bias", "not_applicable"),
+        ("lora_A.weight", (8, 64), "lora", "lora_part"),
+        ("query_tokens", (1, 32, 64), "dense", None),
+        ("relative_attention_bias.weight", (32, 8), "embedding", None),
+    ],
+)
+def test_vectors_and_biases_of_any_rank(name: str, shape: tuple[int, ...], kind: str, reason: str | None) -> None:
+    view = only(name, shape)
+    assert (view.kind, view.reason) == (kind, reason)
+
+
+def test_eight_bit_weights_without_a_scale_are_quantized() -> None:
+    assert only("layer.weight", (64, 64), dtype="I8").reason == "quantized"
+    assert only("layer.weight", (64, 64), dtype="I64").reason == "integer_tensor"
+    assert only("codes", (64, 64), dtype="I8").reason == "integer_tensor"
+
+
+def test_every_kind_can_be_asked_for() -> None:
+    from ww_static import kinds, options
+
+    text = Path(kinds.__file__).read_text()
+    named = set(re.findall(r'Kind\("(\w+)"', text)) | {name for name, _ in kinds._ROLES} | {name for name, _ in kinds._VECTORS}
+    assert named - {"optimizer"} <= set(options.KINDS)
