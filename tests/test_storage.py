@@ -376,3 +376,40 @@ def test_any_window_is_what_numpy_slicing_gives(
     assert got.shape == expected.shape
     assert got.dtype == expected.dtype
     assert got.tobytes() == expected.tobytes()
+
+
+@given(st.data(), st.lists(st.integers(0, 5), max_size=4).map(tuple), st.sampled_from(["F32", "BF16", "I8"]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+def test_any_window_of_a_column_major_tensor_is_what_numpy_slicing_gives(
+    tmp_path: Path, data: st.DataObject, shape: tuple[int, ...], dtype: str
+) -> None:
+    window = tuple(data.draw(st.lists(_CUTS, max_size=len(shape))))
+    values = np.arange(1, int(np.prod(shape, dtype=int)) + 1).astype(dtypes.numpy_dtype(dtype)).reshape(shape)
+    (tmp_path / "f").write_bytes(b"abc" + values.tobytes("F"))
+    descriptor = storage.open_file(tmp_path / "f")
+    try:
+        got = storage.window_of(descriptor, 3, dtype, shape, window, storage.row_major(shape[::-1])[::-1])
+    finally:
+        os.close(descriptor)
+    assert got.shape == values[window].shape
+    assert got.tobytes() == values[window].tobytes()
+
+
+@pytest.mark.parametrize("most", [1, 2**22])
+def test_a_packed_tensor_has_strides_too(tmp_path: Path, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "_MOST_UNPACKED", most)
+    codes = np.random.default_rng(2).integers(0, 16, (40, 64)).astype(np.uint8)
+    flat = codes.ravel("F")
+    (tmp_path / "f").write_bytes((flat[::2] | flat[1::2] << 4).tobytes())
+    descriptor = storage.open_file(tmp_path / "f")
+    try:
+        for window in ((), (slice(3, 5),), (slice(None, None, -7), slice(60, 2, -11)), (slice(9, 8, -1),)):
+            got = storage.window_of(descriptor, 0, "F4", (40, 64), window, (1, 40))
+            np.testing.assert_array_equal(got, codes[window], strict=True)
+    finally:
+        os.close(descriptor)
+
+
+def test_row_major_strides_count_elements() -> None:
+    assert storage.row_major((2, 3, 4)) == (12, 4, 1)
+    assert storage.row_major(()) == ()

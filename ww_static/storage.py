@@ -205,8 +205,15 @@ def read_at(descriptor: int, offset: int, length: int, where: str) -> bytes:
     return b"".join(pieces)
 
 
-def window_of(descriptor: int, offset: int, dtype: str, shape: tuple[int, ...], window: Window) -> NDArray[Any]:
-    """``whole[window]`` of the row-major tensor at `offset`, mapped: nothing is copied, nothing else is touched.
+def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    """Elements between neighbours along each axis, the last axis being the densest."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def window_of(
+    descriptor: int, offset: int, dtype: str, shape: tuple[int, ...], window: Window, strides: Sequence[int] | None = None
+) -> NDArray[Any]:
+    """``whole[window]`` of the tensor at `offset`, mapped: nothing is copied, nothing else is touched.
 
     Args:
         descriptor: a regular file; may be closed afterwards.
@@ -214,6 +221,7 @@ def window_of(descriptor: int, offset: int, dtype: str, shape: tuple[int, ...], 
         dtype: storage dtype name. Packed types are unpacked, so they do cost a copy of the window.
         shape: of the whole tensor.
         window: one slice per leading axis; missing ones mean the whole axis.
+        strides: elements between neighbours along each axis, none negative; row-major when None.
 
     Returns:
         Read-only array that keeps its map alive.
@@ -229,14 +237,12 @@ def window_of(descriptor: int, offset: int, dtype: str, shape: tuple[int, ...], 
     stored = dtypes.numpy_dtype(dtype)
     if 0 in result_shape:
         return np.empty(result_shape, stored)
-    strides = [1] * len(shape)
-    for axis in range(len(shape) - 2, -1, -1):
-        strides[axis] = strides[axis + 1] * shape[axis + 1]
+    strides = row_major(shape) if strides is None else strides
     start = sum(steps[0] * stride for steps, stride in zip(ranges, strides, strict=True))
     first = sum(min(steps[0], steps[-1]) * stride for steps, stride in zip(ranges, strides, strict=True))
     last = sum(max(steps[0], steps[-1]) * stride for steps, stride in zip(ranges, strides, strict=True))
     if dtypes.storage_dtype(dtype).packed and last - first > max(_MOST_UNPACKED, 8 * math.prod(result_shape)):
-        return _by_parts(descriptor, offset, dtype, shape, ranges)
+        return _by_parts(descriptor, offset, dtype, shape, ranges, strides)
     buffer, zero = _cover(descriptor, offset, dtype, first, last + 1)
     return np.ndarray(
         result_shape,
@@ -250,16 +256,19 @@ def window_of(descriptor: int, offset: int, dtype: str, shape: tuple[int, ...], 
     )
 
 
-def _by_parts(descriptor: int, offset: int, dtype: str, shape: tuple[int, ...], ranges: Sequence[range]) -> NDArray[Any]:
-    """A window of a packed tensor that is thin against what it spans: one index of its first long axis at a time."""
+def _by_parts(
+    descriptor: int, offset: int, dtype: str, shape: tuple[int, ...], ranges: Sequence[range], strides: Sequence[int]
+) -> NDArray[Any]:
+    """A window of a packed tensor that is thin against what it spans: one index of its sparsest long axis at a time."""
     import numpy as np
 
-    axis = next(axis for axis, steps in enumerate(ranges) if len(steps) > 1)
+    axis = max((axis for axis, steps in enumerate(ranges) if len(steps) > 1), key=lambda axis: strides[axis])
     result = np.empty(tuple(len(steps) for steps in ranges), dtypes.numpy_dtype(dtype))
     for place, index in enumerate(ranges[axis]):
-        inner = [slice(steps[0], steps[0] + 1) for steps in ranges[:axis]] + [slice(index, index + 1)]
-        inner += [slice(steps.start, None if steps.stop < 0 else steps.stop, steps.step) for steps in ranges[axis + 1 :]]
-        result[(slice(None),) * axis + (slice(place, place + 1),)] = window_of(descriptor, offset, dtype, shape, tuple(inner))
+        inner = [slice(steps.start, None if steps.stop < 0 else steps.stop, steps.step) for steps in ranges]
+        inner[axis] = slice(index, index + 1)
+        part = window_of(descriptor, offset, dtype, shape, tuple(inner), strides)
+        result[(slice(None),) * axis + (slice(place, place + 1),)] = part
     return result
 
 
