@@ -84,13 +84,24 @@ def test_the_core_imports_numpy_and_itself_only(name: str) -> None:
         assert allowed or target.startswith(("ww_static.spectral", "ww_static.errors")), f"{name} imports {target}"
 
 
-def test_readers_import_the_contract_and_never_each_other() -> None:
+def test_readers_import_the_contract_their_private_modules_and_never_each_other() -> None:
     allowed = {f"ww_static.{name}" for name in ("protocol", "dtypes", "storage", "errors")}
+    private = {path.stem for path in READERS.glob("_[!_]*.py")}
+    shared = {f"{READERS.name}.{name}" for name in private}
     for path in READERS.glob("*.py"):
         for target in imported(path):
             if target.startswith("ww_static"):
-                inner = target == "ww_static" or any(target == one or target.startswith(one + ".") for one in allowed)
-                assert inner, f"{path.name} imports {target}"
+                whole = target in ("ww_static", READERS.name)  # `from package import name` gives package.name as well
+                inner = any(target == one or target.startswith(one + ".") for one in allowed | shared)
+                assert whole or inner, f"{path.name} imports {target}"
+
+
+def test_the_private_modules_of_readers_import_no_reader_and_stand_in_one_order() -> None:
+    order = ("_zip", "_inflated")  # from the bottom to the top
+    assert {path.stem for path in READERS.glob("_[!_]*.py")} == set(order)
+    for number, name in enumerate(order):
+        targets = {target.split(".")[1] for target in imported(READERS / f"{name}.py") if target.startswith(f"{READERS.name}.")}
+        assert targets <= set(order[:number]), name
 
 
 def test_no_framework_is_imported_anywhere() -> None:

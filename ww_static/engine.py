@@ -20,7 +20,7 @@ from ww_static.errors import FormatError
 from ww_static.layers import LayerView
 from ww_static.models import Source
 from ww_static.options import Options
-from ww_static.plan import Plan, Settings, file_bytes, plan_model, tensor_bytes
+from ww_static.plan import Plan, Settings, file_bytes, plan_model, stored_bytes, tensor_bytes
 from ww_static.protocol import TensorSpec
 from ww_static.rows import FileRow, FindingRow, LayerRow
 from ww_static.tasks import Target
@@ -187,7 +187,7 @@ class _Work:
             wanted = {view.spec.name: view.spec for view in plan.views if self.budget.fits(view)}
             for batch in _batches(list(wanted.values())):
                 names = tuple(spec.name for spec in batch)
-                size = sum(spec.extent.nbytes if spec.extent else 0 for spec in batch)
+                size = sum(stored_bytes(spec) for spec in batch)
 
                 def done(found: Any, number: int = number, names: tuple[str, ...] = names) -> None:
                     self._surveyed(number, names, found)
@@ -345,7 +345,7 @@ def _batches(specs: Sequence[TensorSpec]) -> Iterable[list[TensorSpec]]:
     batch: list[TensorSpec] = []
     size = 0
     for spec in specs:
-        nbytes = spec.extent.nbytes if spec.extent else 0
+        nbytes = stored_bytes(spec)
         if batch and (size + nbytes > _BATCH_BYTES or len(batch) == 256):
             yield batch
             batch, size = [], 0

@@ -16,6 +16,8 @@ from ww_static.rows import FileRow, FindingRow, LayerRow
 INCONCLUSIVE = frozenset(
     ("quantized", "unsupported_dtype", "unsupported_rank", "unsupported_layout", "limit", "memory_limit", "interrupted")
 )
+# Findings of readers about parts of a file that they left out.
+_LEFT_OUT = INCONCLUSIVE | {"unsafe_pickle", "unsupported", "corrupt", "size_mismatch", "truncated", "crc_mismatch"}
 _EMPTY = ("nothing_to_analyse", "no_tensors")
 # Reasons that are worth a finding: reason -> its category.
 _FOUND = {
@@ -29,7 +31,7 @@ def plan_findings(plan: Plan) -> list[FindingRow]:
     return [
         FindingRow(
             model_id=plan.source.model_id, file=plan.source.shown, name=finding.tensor, category=finding.category,
-            where=finding.where, message=finding.problem, inconclusive=False,
+            where=finding.where, message=finding.problem, inconclusive=finding.category in _LEFT_OUT,
         )
         for finding in plan.findings
     ]  # fmt: skip
@@ -139,7 +141,7 @@ def file_rows(plan: Plan, hashes: Mapping[str, str | BaseException]) -> list[Fil
             FileRow(model_id=source.model_id, file=source.shown, status="error", category=row.category, message=row.message)
         ]
     folder = os.path.dirname(source.shown)
-    held = Counter(spec.extent.path for spec in plan.specs if spec.extent is not None)
+    held = Counter(os.path.basename(spec.extent.path) if spec.extent is not None else spec.file for spec in plan.specs)
     rows = []
     for identity in plan.identities:
         digest = hashes.get(identity.path)
@@ -153,7 +155,7 @@ def file_rows(plan: Plan, hashes: Mapping[str, str | BaseException]) -> list[Fil
                 nbytes=identity.size,
                 sha256=digest if isinstance(digest, str) else None,
                 reader=plan.reader,
-                tensors=held[identity.path],
+                tensors=held[os.path.basename(identity.path)],
                 status="ok" if error is None else "error",
                 category=error.category if isinstance(error, FormatError) else None if error is None else "reader_crash",
                 message=None if error is None else str(error),

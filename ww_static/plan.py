@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field, replace
 
-from ww_static import facts, layers, seam, storage
+from ww_static import dtypes, facts, layers, seam, storage
 from ww_static.errors import FormatError, LimitError
 from ww_static.layers import LayerView
 from ww_static.models import Source
@@ -110,4 +111,11 @@ def file_bytes(plan: Plan) -> int:
 def tensor_bytes(plan: Plan) -> int:
     """Stored bytes of the tensors that were selected."""
     chosen = {view.spec.name: view.spec for view in plan.views}
-    return sum(spec.extent.nbytes if spec.extent else 0 for spec in chosen.values())
+    return sum(stored_bytes(spec) for spec in chosen.values())
+
+
+def stored_bytes(spec: TensorSpec) -> int:
+    """Bytes to go through for the values of a tensor: where they do not lie flat, as many as they have."""
+    if spec.extent is not None:
+        return spec.extent.nbytes
+    return math.prod(spec.shape) * dtypes.storage_dtype(spec.dtype).bits // 8

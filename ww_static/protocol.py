@@ -32,6 +32,9 @@ class Limits:
         parts: most files of one sharded model.
         matrices: most matrices that one tensor is cut into (kernel taps, experts, heads).
         rows: most rows that the tensors of one model are cut into.
+        npy_header_bytes: longest header of a numpy array.
+        inflation_bytes: size up to which a member of a zip archive may be deflated to any ratio.
+        inflation_ratio: most times its stored size that a larger member, or all members together, may inflate to.
     """
 
     header_bytes: int = 100_000_000
@@ -42,6 +45,9 @@ class Limits:
     parts: int = 10_000
     matrices: int = 65_536
     rows: int = 200_000
+    npy_header_bytes: int = 10_000
+    inflation_bytes: int = 67_108_864
+    inflation_ratio: int = 200
 
 
 @dataclass(frozen=True, slots=True)
