@@ -32,6 +32,8 @@ class Limits:
         parts: most files of one sharded model.
         matrices: most matrices that one tensor is cut into (kernel taps, experts, heads).
         rows: most rows that the tensors of one model are cut into.
+        protobuf_depth: most messages inside each other.
+        protobuf_fields: most fields of a protobuf that are looked at; a tensor has about five.
     """
 
     header_bytes: int = 100_000_000
@@ -42,6 +44,8 @@ class Limits:
     parts: int = 10_000
     matrices: int = 65_536
     rows: int = 2_000_000
+    protobuf_depth: int = 100
+    protobuf_fields: int = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,10 @@ class TensorSpec:
         layout: framework whose axis order the file follows (``pt``, ``tf``, ``flax``, ``mlx``), when it says so.
         extent: where the bytes lie, when they lie flat.
         encoding: ``raw``, or how the stored bytes differ from the values (``compressed``, ``quantized``).
+        role: what the graph uses it for: ``dense``, ``conv``, ``conv_transpose``, ``embedding``, ``fused_qkv``, ``lstm``,
+            ``gru``, ``rnn``, or ``recurrent`` for a part of such a weight; None when nothing says.
+        op_path: path of the operator that uses it, in a format with a graph.
+        reason: why it is not analysed, when the file itself says so: ``quant_aux``, ``quantized``, ``unsupported_layout``.
     """
 
     name: str
@@ -76,6 +84,9 @@ class TensorSpec:
     layout: str | None = None
     extent: Extent | None = None
     encoding: str = "raw"
+    role: str | None = None
+    op_path: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
