@@ -45,7 +45,7 @@ class Limits:
     matrices: int = 65_536
     rows: int = 2_000_000
     protobuf_depth: int = 100
-    protobuf_fields: int = 4_000_000
+    protobuf_fields: int = 3_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,10 @@ class Source:
         if not 0 <= place <= len(self._chunk) - _LONGEST_VARINT:
             self._fill(position)
             place = 0
-        chunk, value, most = self._chunk, 0, min(_LONGEST_VARINT, end - position)
+        chunk = self._chunk
+        if position < end and chunk[place] < 0x80:  # by far the commonest
+            return chunk[place], position + 1
+        value, most = 0, min(_LONGEST_VARINT, end - position)
         for count in range(most):
             byte = chunk[place + count]
             value |= (byte & 0x7F) << 7 * count
