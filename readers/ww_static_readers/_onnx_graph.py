@@ -276,7 +276,10 @@ def _note(origin: _Origin, node: Node, number: int, path: str | None, passes: bo
     if number in _AUXILIARY.get(node.operator, ()):
         constant.auxiliary = True
     role = _ROLES.get((node.operator, number))
-    if role is None or constant.role is not None or (node.operator == "Gather" and _integer(node, "axis", 0) != 0):
+    other = (node.operator == "Gather" and _integer(node, "axis", 0) != 0) or (
+        node.operator == "Attention" and node.domain != "com.microsoft"  # ONNX has another one, with keys at this input
+    )
+    if role is None or constant.role is not None or other:
         if constant.operator is None and not passes:
             constant.operator = path
         return

@@ -139,6 +139,17 @@ def test_operators_say_kind_and_axes(
     assert row.status == "success"
 
 
+def test_attention_is_fused_in_one_of_two_domains_and_gather_an_embedding_on_its_first_axis(tmp_path: Path) -> None:
+    for node, role in (
+        (helper.make_node("Attention", ["x", "w", "b"], ["y"], domain="com.microsoft"), "fused_qkv"),
+        (helper.make_node("Attention", ["x", "w", "v"], ["y"]), None),
+        (helper.make_node("Gather", ["w", "i"], ["y"], axis=1), None),
+        (helper.make_node("MatMul", ["x", "w"], ["y"], domain="somebody.else"), None),
+    ):
+        with opened(tmp_path, model_of([node], [named("w", floats(9, 27))])) as checkpoint:
+            assert checkpoint.spec("w").role == role
+
+
 @pytest.mark.parametrize(("operator", "gates"), [("LSTM", "iofc"), ("GRU", "zrh")])
 def test_gates_of_recurrent_operators_are_rows(tmp_path: Path, operator: str, gates: str) -> None:
     weight, recurrent = floats(1, len(gates) * 9, 12), floats(2, len(gates) * 9, 9, seed=1)
@@ -156,6 +167,20 @@ def test_gates_of_recurrent_operators_are_rows(tmp_path: Path, operator: str, ga
         ):
             assert (row.kind, row.kind_source) == ("recurrent", "graph")
             assert row.sv_max == pytest.approx(np.linalg.norm(matrix.astype(float), 2), rel=1e-12)
+
+
+def test_recurrent_weights_that_get_their_third_axis_later_or_are_parts(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Unsqueeze", ["W", "a"], ["w"]), helper.make_node("Concat", ["A", "B"], ["r"], axis=1),
+        helper.make_node("LSTM", ["x", "w", "r"], ["y"]),
+    ]  # fmt: skip
+    tensors = [named("W", floats(36, 12)), named("A", floats(1, 18, 9)), named("B", floats(1, 18, 9, seed=1))]
+    rows = ww_static.analyze(save(tmp_path / "m.onnx", model_of(nodes, tensors)))
+    assert [(row.name, row.part) for row in rows] == [
+        ("A", None), ("B", None), ("W", "whole"), *(("W", f"gate_{gate}") for gate in "iofc"),
+    ]  # fmt: skip
+    assert {row.kind for row in rows} == {"recurrent"}
+    assert {row.status for row in rows} == {"success"}
 
 
 def test_vectors_with_unit_axes_and_index_constants_are_no_findings(tmp_path: Path) -> None:
