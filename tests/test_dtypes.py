@@ -93,6 +93,14 @@ def test_plain_types_widen_as_numpy_does(name: str) -> None:
         _identical(dtypes.widen(stored, name), stored.astype(np.float64))
 
 
+def test_four_bit_integers_are_codes_and_twos_complement() -> None:
+    codes = np.arange(16, dtype=np.uint8)
+    _identical(dtypes.widen(codes, "UINT4"), np.arange(16.0))
+    _identical(dtypes.widen(codes, "INT4"), np.array([*range(8), *range(-8, 0)], np.float64))
+    for name in ("INT4", "UINT4"):
+        np.testing.assert_array_equal(dtypes.unpack(np.array([0x21, 0xF3], np.uint8), name), [1, 2, 3, 15])
+
+
 def test_the_largest_integers_round_to_nearest() -> None:
     assert dtypes.widen(np.array([2**53 + 1, 2**53 + 3], np.int64), "I64").tolist() == [2.0**53, 2.0**53 + 4]
     assert dtypes.widen(np.array([2**64 - 1], np.uint64), "U64").tolist() == [2.0**64]
@@ -173,7 +181,7 @@ def test_bytes_of_elements_are_whole_or_none() -> None:
 
 
 def test_the_table_has_every_dtype_of_safetensors_and_sizes_agree_with_numpy() -> None:
-    assert len(dtypes.DTYPES) == 22
+    assert len(dtypes.DTYPES) == 25  # three of them from ONNX: INT4, UINT4, C128
     for name, storage in dtypes.DTYPES.items():
         assert storage.name == name
         if not storage.packed:

@@ -70,15 +70,15 @@ def test_shards_without_an_index_are_one_model(tmp_path: Path) -> None:
 
 
 def test_files_of_other_formats_beside_a_model_are_named_not_opened(tmp_path: Path) -> None:
-    _tree(tmp_path, "model.safetensors", "pytorch_model.bin", "model.onnx", "README.md", "config.json")
+    _tree(tmp_path, "model.safetensors", "pytorch_model.bin", "model.gguf", "README.md", "config.json")
     (source,) = models.locate([os.fspath(tmp_path)])
     assert source.shown == "model.safetensors"
-    assert source.beside == ("model.onnx", "pytorch_model.bin")
+    assert source.beside == ("model.gguf", "pytorch_model.bin")
 
 
 def test_a_folder_of_other_formats_only_gives_each_of_them(tmp_path: Path) -> None:
-    _tree(tmp_path, "pytorch_model.bin", "sub/model.onnx", "README.md")
-    assert [shown for shown, _ in _shown(tmp_path)] == ["pytorch_model.bin", "sub/model.onnx"]
+    _tree(tmp_path, "pytorch_model.bin", "sub/model.gguf", "README.md")
+    assert [shown for shown, _ in _shown(tmp_path)] == ["pytorch_model.bin", "sub/model.gguf"]
 
 
 def test_a_folder_without_models_is_itself_the_source(tmp_path: Path) -> None:

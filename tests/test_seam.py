@@ -116,6 +116,12 @@ def test_a_name_that_is_no_text_is_the_readers_fault(path: Path) -> None:
             _open(path, Lying(tensors=[replace(SPEC, name=name)]))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("field", ["role", "op_path", "reason"])
+def test_evidence_that_is_no_text_is_the_readers_fault(path: Path, field: str) -> None:
+    with pytest.raises(ReaderError, match=f"reader_crash: header: the reader gives a int for the {field} of a tensor"):
+        _open(path, Lying(tensors=[replace(SPEC, **{field: 7})]))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("extent", [7, (0, 48), Extent("model", 0.0, 48), Extent("model", 0, True), Extent(7, 0, 48)])  # type: ignore[arg-type]
 def test_an_extent_that_is_no_extent_is_the_readers_fault(path: Path, extent: Any) -> None:
     with pytest.raises(ReaderError, match=r"reader_crash: header: the reader gives a .* for the extent"):

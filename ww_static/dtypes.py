@@ -1,6 +1,6 @@
 """Storage dtypes and what their bits mean: the only place that knows bits.
 
-A storage dtype carries the name that safetensors gives it. `numpy_dtype` says what an array of it looks like in
+A storage dtype carries the name that safetensors gives it, or one in its spelling where it has none (INT4, UINT4, C128). `numpy_dtype` says what an array of it looks like in
 memory, `unpack` turns packed bytes into one code per element, `widen` turns either into numbers.
 """
 
@@ -73,8 +73,11 @@ DTYPES: dict[str, StorageDtype] = {
         StorageDtype("U16", 16, "integer", "<u2"),
         StorageDtype("I8", 8, "integer", "|i1"),
         StorageDtype("U8", 8, "integer", "|u1"),
+        StorageDtype("INT4", 4, "integer", "uint8"),
+        StorageDtype("UINT4", 4, "integer", "uint8"),
         StorageDtype("BOOL", 8, "boolean", "|b1"),
         StorageDtype("C64", 64, "complex", "<c8"),
+        StorageDtype("C128", 128, "complex", "<c16"),
     )
 }
 
@@ -114,8 +117,8 @@ def unpack(raw: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     """One code per element from packed bytes, lowest bits first.
 
     Args:
-        raw: uint8, shape (bytes,), whole groups: 1 byte holds two F4 codes, 3 bytes hold four F6 codes.
-        name: F4, F6_E2M3 or F6_E3M2.
+        raw: uint8, shape (bytes,), whole groups: 1 byte holds two 4-bit codes, 3 bytes hold four F6 codes.
+        name: a packed dtype: F4, INT4, UINT4, F6_E2M3 or F6_E3M2.
 
     Returns:
         uint8, shape (elements,), each below 2^bits.
@@ -141,7 +144,7 @@ def widen(array: NDArray[Any], dtype: str) -> NDArray[np.float64]:
 
     Args:
         array: what `read` returned, any shape and strides: the storage dtype itself, or its bits as unsigned integers
-            (codes 0..15 for F4, 0..63 for F6).
+            (codes 0..15 for F4, INT4 and UINT4, 0..63 for F6).
         dtype: storage dtype name, for instance ``BF16``.
 
     Returns:
@@ -164,6 +167,8 @@ def widen(array: NDArray[Any], dtype: str) -> NDArray[np.float64]:
         wide <<= 16  # a bfloat16 is the upper half of a float32
         return wide.view(np.float32).astype(np.float64)
     stored = numpy_dtype(dtype)
+    if storage.name == "INT4":  # two's complement
+        return (array.astype(np.float64, order="C") + 8.0) % 16.0 - 8.0
     if array.dtype.newbyteorder("<") != stored:  # big-endian numbers are numbers; anything else is their bits
         array = array.view(stored)
     return array.astype(np.float64, order="C")

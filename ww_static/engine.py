@@ -336,6 +336,7 @@ def _tied(row: LayerRow, view: LayerView, twin: LayerView) -> LayerRow:
         kind_source=twin.kind_source,
         confidence=twin.confidence,
         orientation=twin.orientation,
+        op_path=twin.spec.op_path,
         layer_type=twin.layer_type,
         tied_to=view.spec.name,
     )

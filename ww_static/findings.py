@@ -101,7 +101,9 @@ def _rank_one(row: LayerRow) -> bool:
     """One singular value holds everything but what rounding to the storage dtype leaves."""
     if row.stable_rank is None or row.dtype is None or (row.num_evals or 0) < 2:
         return False
-    return row.stable_rank - 1 <= max(storage_dtype(row.dtype).epsilon ** 2, 1e-14)
+    storage = storage_dtype(row.dtype)
+    epsilon = 2.0 ** (1 - storage.bits) if storage.family == "integer" else storage.epsilon  # steps of dequantized codes
+    return row.stable_rank - 1 <= max(epsilon**2, 1e-14)
 
 
 def _words(row: LayerRow) -> str:

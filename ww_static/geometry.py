@@ -135,7 +135,10 @@ def conv_layout(spec: TensorSpec, kind: Kind) -> Layout:
     if spec.axes is not None and {"out", "in"} <= set(spec.axes):
         outputs, inputs = spec.axes.index("out"), spec.axes.index("in")
         kernel = tuple(axis for axis in range(rank) if axis not in (outputs, inputs))
-        return Layout(outputs, inputs, kernel, ",".join(spec.axes))
+        places = dict(zip((outputs, inputs, *kernel), first + last + letters, strict=True))
+        if kind.name == "conv_transpose":
+            places[outputs], places[inputs] = "O", "I"
+        return Layout(outputs, inputs, kernel, "".join(places[axis] for axis in range(rank)))
     if spec.layout in ("tf", "flax", "keras") or spec.name.endswith("kernel"):
         return trailing
     if spec.layout == "mlx":
@@ -233,6 +236,30 @@ def gate_up_parts(spec: TensorSpec, facts: Facts) -> list[Part] | None:
         return None
     windows = _cut(spec.shape, 0, _halves(spec, 0, facts))
     return _named(spec, 0, [("gate", windows[:1]), ("up", windows[1:])])
+
+
+# How the operators of ONNX order the gates of a recurrent weight `[directions, gates * H, in]`.
+_GRAPH_GATES = {"lstm": "iofc", "gru": "zrh", "rnn": "h"}
+
+
+def graph_gate_parts(spec: TensorSpec) -> list[Part]:
+    """One part per direction and gate; the whole as well where there is one direction and its rows are gates."""
+    axis = len(spec.shape) - 2
+    base = whole_window(spec.shape)
+    ways = [""] if axis == 0 or spec.shape[0] == 1 else ["forward", "backward"]
+    gates = _GRAPH_GATES.get(spec.role or "", "h")
+    split = len(gates) > 1 and spec.shape[axis] % len(gates) == 0 and spec.shape[axis] > 0
+    size = spec.shape[axis] // len(gates) if split else spec.shape[axis]
+    parts: list[Part] = []
+    for number, way in enumerate(ways):
+        lead = (slice(number, number + 1),) if axis else ()
+        for place in range(len(gates) if split else 1):
+            window = (*lead, slice(place * size, (place + 1) * size), base[-1])
+            name = ".".join(text for text in (way, f"gate_{gates[place]}" if split else "") if text)
+            parts.append(Part(name or None, len(parts) if name else None, (matrix_of(spec.shape, (axis,), [window]),)))
+    if len(ways) == 1 and split:
+        parts.insert(0, Part("whole", None, (matrix_of(spec.shape, (axis,), [base]),)))
+    return parts
 
 
 def gate_parts(spec: TensorSpec, hidden: int | None) -> list[Part] | None:

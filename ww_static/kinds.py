@@ -1,6 +1,7 @@
 """What a tensor is: kind, the evidence for it, how sure that is, and the reason when it is no matrix to analyse.
 
-Evidence in this order, best first: the file itself (dtype, siblings), ``config.json``, the name, the shape. Rules are
+Evidence in this order, best first: the operators of the file's graph, the file itself (dtype, siblings), ``config.json``,
+the name, the shape. Rules are
 tables; a rule that needs more than a pattern is a function. Names are matched, never trusted: a wrong kind costs a
 wrong label or a missing split, not a wrong spectrum, since spectra do not depend on orientation.
 """
@@ -23,7 +24,7 @@ class Kind:
     Attributes:
         name: dense, attention, head, embedding, conv1d, conv2d, conv3d, conv_transpose, fused_qkv, fused_gate_up,
             expert, recurrent, norm, bias, scale, buffer, state_space, quant_aux, lora, optimizer, other.
-        source: file | config | name | shape.
+        source: graph | file | config | name | shape.
         confidence: high | medium | low.
         reason: why it is not analysed; None when it is.
     """
@@ -123,13 +124,39 @@ def classify(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) 
         tensors: all tensors of the model by name; companions of quantized weights are looked up in it.
         facts: what ``config.json`` says.
     """
-    for rule in (_training_state, _quantization, _not_float, _special_name, _vector, _stack_or_conv):
+    for rule in (_said_by_file, _training_state, _quantization, _not_float, _special_name, _vector, _graph, _stack_or_conv):
         if (kind := rule(spec, tensors, facts)) is not None:
             return kind
     return _matrix(spec, facts)
 
 
+def _said_by_file(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:
+    """The reader knows why there is nothing to analyse."""
+    if spec.reason is None:
+        return None
+    return Kind(
+        "quant_aux" if spec.reason == "quant_aux" else "other", "graph" if spec.op_path else "file", "high", spec.reason
+    )
+
+
+def _graph(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:
+    """What the operator that uses a tensor says it is; a name may know better what a dense weight is for."""
+    rank = len(spec.shape)
+    if spec.role == "dense" and rank == 2:
+        named = _matrix(spec, facts)
+        return named if named.name in ("attention", "head") else Kind("dense", "graph")
+    if spec.role in ("embedding", "fused_qkv") and rank == 2:
+        return Kind(spec.role, "graph")
+    if spec.role in ("conv", "conv_transpose") and 3 <= rank <= 5:
+        return Kind("conv_transpose" if spec.role == "conv_transpose" else f"conv{rank - 2}d", "graph")
+    if spec.role in ("lstm", "gru", "rnn", "recurrent") and (rank == 2 or (rank == 3 and spec.shape[0] <= 2)):
+        return Kind("recurrent", "graph")
+    return None
+
+
 def _training_state(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:
+    if spec.role is not None:
+        return None
     for pattern, reason in _STATES:
         if pattern.search(spec.name):
             return Kind("optimizer", "name", "medium", reason)
@@ -164,9 +191,11 @@ def _is_auxiliary(name: str, tensors: Mapping[str, TensorSpec]) -> bool:
 
 
 def _not_float(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:
-    family = storage_dtype(spec.dtype).family
+    family = "float" if spec.encoding == "quantized" else storage_dtype(spec.dtype).family
     if _BUFFER.search(spec.name):
         return Kind("buffer", "name", "high", "buffer")
+    if family in ("integer", "boolean") and spec.op_path is not None and spec.role is None:
+        return Kind("buffer", "graph", "high", "buffer")  # axes, shapes and indices of operators
     if storage_dtype(spec.dtype).bits == 8 and family == "integer" and len(spec.shape) > 1 and _WEIGHT.search(spec.name):
         return Kind("dense", "name", "medium", "quantized")  # codes of a weight whose scale is nowhere
     if family in ("integer", "boolean"):
@@ -197,7 +226,7 @@ def _vector(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -
         return None
     if len(spec.shape) == 2:
         return replace(_matrix(spec, facts), reason="too_small")
-    if len(spec.shape) > 2 and _CONV.search(spec.name):
+    if len(spec.shape) > 2 and (spec.role is not None or _CONV.search(spec.name)):
         return None  # a kernel of one channel has reasons of its own
     name = next((kind for kind, pattern in _VECTORS if pattern.search(spec.name)), "scale")
     return Kind(name, "name", "medium", "one_dimensional")

@@ -110,6 +110,8 @@ def _views(spec: TensorSpec, by_name: Mapping[str, TensorSpec], facts: Facts, co
         return [_view(spec, kind, orientation, Part(None, None, ()), "limit")]
     if kind.name in _CONVOLUTIONS:
         return _conv_views(spec, kind, conv)
+    if spec.role is not None and kind.name == "recurrent":
+        return [_view(spec, kind, orientation, part, _too_small(part)) for part in geometry.graph_gate_parts(spec)]
     parts = None if crowded else _parts(spec, kind, by_name, facts)
     if parts is None:
         parts = [geometry.dense_part(spec)]

@@ -35,6 +35,8 @@ class Limits:
         npy_header_bytes: longest header of a numpy array.
         inflation_bytes: size up to which a member of a zip archive may be deflated to any ratio.
         inflation_ratio: most times its stored size that a larger member, or all members together, may inflate to.
+        protobuf_depth: most messages inside each other.
+        protobuf_fields: most fields of a protobuf that are looked at; a tensor has about five.
     """
 
     header_bytes: int = 100_000_000
@@ -48,6 +50,8 @@ class Limits:
     npy_header_bytes: int = 10_000
     inflation_bytes: int = 67_108_864
     inflation_ratio: int = 200
+    protobuf_depth: int = 100
+    protobuf_fields: int = 3_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,10 @@ class TensorSpec:
         layout: framework whose axis order the file follows (``pt``, ``tf``, ``flax``, ``mlx``), when it says so.
         extent: where the bytes lie, when they lie flat.
         encoding: ``raw``, or how the stored bytes differ from the values (``compressed``, ``quantized``).
+        role: what the graph uses it for: ``dense``, ``conv``, ``conv_transpose``, ``embedding``, ``fused_qkv``, ``lstm``,
+            ``gru``, ``rnn``, or ``recurrent`` for a part of such a weight; None when nothing says.
+        op_path: path of the operator that uses it, in a format with a graph.
+        reason: why it is not analysed, when the file itself says so: ``quant_aux``, ``quantized``, ``unsupported_layout``.
     """
 
     name: str
@@ -82,6 +90,9 @@ class TensorSpec:
     layout: str | None = None
     extent: Extent | None = None
     encoding: str = "raw"
+    role: str | None = None
+    op_path: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

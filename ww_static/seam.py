@@ -235,6 +235,8 @@ def _check_types(spec: object) -> None:
     if spec.axes is not None:
         wanted.append(("axes", spec.axes, tuple))
         wanted += [("axes", axis, str) for axis in spec.axes if isinstance(spec.axes, tuple)]
+    optional: list[tuple[str, object]] = [("role", spec.role), ("op_path", spec.op_path), ("reason", spec.reason)]
+    wanted += [(field, value, str) for field, value in optional if value is not None]
     if spec.extent is not None:
         wanted.append(("extent", spec.extent, Extent))
     if isinstance(spec.extent, Extent):
@@ -270,7 +272,7 @@ def _check_extent(spec: TensorSpec, extent: Extent, where: str, sizes: dict[str,
     elements = 1
     for size in spec.shape:
         elements *= size
-    needed = dtypes.nbytes(spec.dtype, elements)
+    needed = -(-elements * dtypes.DTYPES[spec.dtype].bits // 8)  # the last byte of a packed type may be half empty
     if spec.encoding == "raw" and needed != extent.nbytes:
         raise FormatError("size_mismatch", where, f"{extent.nbytes} bytes for {needed} needed by its shape")
     if extent.offset < 0 or extent.nbytes < 0 or extent.offset + extent.nbytes > sizes[extent.path]:

@@ -40,6 +40,10 @@ _FOREIGN = (
     b"\x04\x22\x4d\x18",
     b"\x1f\x8b\x08",
 )
+_DTYPES = frozenset(
+    ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F8_E8M0", "F6_E2M3", "F6_E3M2", "F4",
+     "I64", "U64", "I32", "U32", "I16", "U16", "I8", "U8", "BOOL", "C64")
+)  # fmt: skip
 _MOST_ELEMENTS = 2**63 - 1
 _HALF_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -270,7 +274,7 @@ def _tensor(name: str, entry: Any, begin: int, path: str, file: str, layout: str
         raise FormatError("bad_header", where, f"data_offsets has {len(offsets)} numbers, not 2")
     if len(shape) > limits.rank:
         raise LimitError("limit", where, f"{len(shape)} dimensions, limit {limits.rank}")
-    if not isinstance(entry["dtype"], str) or entry["dtype"] not in dtypes.DTYPES:
+    if not isinstance(entry["dtype"], str) or entry["dtype"] not in _DTYPES:
         raise FormatError("unknown_dtype", where, f"dtype {entry['dtype']!r:.80} is not known")
     start, end = offsets
     if end < start:

@@ -28,10 +28,16 @@ from ww_static.rows import LayerRow
 
 HERE = Path(__file__).resolve().parent / "corpus"
 CASES: list[dict[str, Any]] = json.loads((HERE / "manifest.json").read_text())["cases"]
-READ = ("safetensors", "npz", "numerics", "ops")
+READ = ("safetensors", "npz", "onnx", "numerics", "ops")
 OURS = [case for case in CASES if case["format"] in READ]
 OTHERS = [case for case in CASES if case["format"] not in READ]
-REJECTS = [case for case in OURS if case["expected"] == "reject" and "driver" not in case.get("needs", [])]
+REJECTS = [  # those that have no other right answer
+    case
+    for case in OURS
+    if case["expected"] == "reject"
+    and "driver" not in case.get("needs", [])
+    and all(answer.startswith("reject") for answer in case.get("also_ok", []))
+]
 
 # Our category -> the corpus's, where they differ.
 CATEGORIES: dict[str, str] = {}
@@ -120,9 +126,17 @@ def test_a_case_ends_as_the_corpus_says(corpus: Corpus, case: dict[str, Any]) ->
     result = _analyzed(path)
     outcome, found = _outcome(result)
     assert _passes(case, outcome, found), f"{case['wrong']}: {outcome} {sorted(found)}"
-    assert BAIT not in repr(result.rows)
+    if not _is_bait(corpus, case):
+        assert BAIT not in repr(result.rows)
     if outcome != "reject" and case.get("tensors"):
         _check_tensors(path, case["tensors"])
+
+
+def _is_bait(corpus: Corpus, case: dict[str, Any]) -> bool:
+    """Whether a file of the case has the bait for another of its names: then its numbers were not got by reading outside."""
+    bait = [path for path in (corpus.root / "_outside").iterdir() if path.is_file()]
+    own = [corpus.root / one for one in case.get("companions", [])]
+    return any(os.path.samefile(one, path) for one in own for path in bait if one.is_file() and not one.is_symlink())
 
 
 def _check_tensors(path: str, expected: dict[str, dict[str, Any]]) -> None:
@@ -233,7 +247,7 @@ def test_one_scan_of_everything_gives_each_file_the_rows_it_has_alone(corpus: Co
         rows.setdefault(row.model_id, []).append(_comparable(row))
     for source in sources:
         alone = api.analyze_sources([source], Options(), Settings())
-        assert [_comparable(row) for row in alone.rows] == rows[source.model_id], source.path
+        assert [_comparable(row) for row in alone.rows] == rows.get(source.model_id, []), source.path
 
 
 def _comparable(row: LayerRow) -> LayerRow:

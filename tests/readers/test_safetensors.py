@@ -43,7 +43,7 @@ class TestSafetensors(ReaderSuite):
     """The contract, for every storage dtype."""
 
     reader = safetensors
-    dtypes = tuple(dtypes.DTYPES)
+    dtypes = tuple(sorted(safetensors._DTYPES))
     claims = ("safetensors",)
 
     def write(self, folder: Path, tensors: Mapping[str, Stored]) -> Path:
@@ -115,7 +115,8 @@ def test_stored_codes_widen_to_their_numbers(tmp_path: Path, dtype: str) -> None
 
 
 def test_every_dtype_but_complex_has_a_case_above() -> None:
-    assert set(_CASES) == set(dtypes.DTYPES) - {"C64"}
+    assert set(_CASES) == safetensors._DTYPES - {"C64"}
+    assert safetensors._DTYPES < set(dtypes.DTYPES)
 
 
 def test_complex_numbers_are_read_and_not_widened(tmp_path: Path) -> None:
