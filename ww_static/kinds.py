@@ -42,10 +42,14 @@ def _component(words: str) -> re.Pattern[str]:
 # Parts of a training state that are no weights: pattern -> reason.
 _STATES = (
     (
-        _component(r"optimizers?|optim|optimizer_states?|optimizer_weights|exp_avg(?:_sq)?|max_exp_avg_sq|momentum_buffer"),
+        _component(
+            r"(?:\w+_)?optim(?:izer)?s?(?:_(?:[a-z]|states?|state_dicts?|weights|dict))?"
+            r"|opt_states?|exp_avg(?:_sq)?|max_exp_avg_sq|momentum_buffer"
+        ),
         "optimizer_state",
     ),
-    (_component(r"(?:lr_)?schedulers?"), "scheduler"),
+    (re.compile(r"(?:^|\.)state\.\d+\.(?!weight$|bias$)\w+$"), "optimizer_state"),  # parameters of an optimizer have numbers
+    (_component(r"(?:lr_|\w+_)?schedulers?(?:_states?|_state_dicts?)?"), "scheduler"),
     (_component(r"rng|rng_states?|random_states?|torch_rng_state|cuda_rng_state"), "rng"),
     (_component(r"grads?|gradients?"), "gradient"),
 )
@@ -119,10 +123,16 @@ def classify(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) 
         tensors: all tensors of the model by name; companions of quantized weights are looked up in it.
         facts: what ``config.json`` says.
     """
-    for rule in (_training_state, _quantization, _not_float, _special_name, _vector, _stack_or_conv):
+    for rule in (_unreadable, _training_state, _quantization, _not_float, _special_name, _vector, _stack_or_conv):
         if (kind := rule(spec, tensors, facts)) is not None:
             return kind
     return _matrix(spec, facts)
+
+
+def _unreadable(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:
+    """A tensor that the reader lists and cannot give."""
+    reason = {"unsupported": "unsupported_layout", "absent": "no_data"}.get(spec.encoding)
+    return Kind("other", "file", "high", reason) if reason is not None else None
 
 
 def _training_state(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:

@@ -32,6 +32,16 @@ class Limits:
         parts: most files of one sharded model.
         matrices: most matrices that one tensor is cut into (kernel taps, experts, heads).
         rows: most rows that the tensors of one model are cut into.
+        pickle_bytes: longest pickle that is interpreted.
+        pickle_opcodes: most opcodes of one pickle.
+        pickle_memo: highest index of a pickle's memo.
+        pickle_nesting: most containers inside each other on the way to a tensor.
+        pickle_digits: most digits of a number written as text, and most bytes of a long integer.
+        pickle_line: longest line of text in a pickle, in bytes.
+        inflation_free: bytes that any compressed member may inflate to.
+        inflation_ratio: most bytes per stored byte beyond that.
+        view_elements: elements that any view of a storage may have.
+        view_ratio: most elements per element of the storage beyond that.
     """
 
     header_bytes: int = 100_000_000
@@ -42,6 +52,16 @@ class Limits:
     parts: int = 10_000
     matrices: int = 65_536
     rows: int = 2_000_000
+    pickle_bytes: int = 67_108_864
+    pickle_opcodes: int = 5_000_000
+    pickle_memo: int = 1_000_000
+    pickle_nesting: int = 200
+    pickle_digits: int = 400
+    pickle_line: int = 65_536
+    inflation_free: int = 67_108_864
+    inflation_ratio: int = 200
+    view_elements: int = 134_217_728
+    view_ratio: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +85,8 @@ class TensorSpec:
         axes: what each axis is (``out``, ``in``, ``kernel``, ...), when the file itself says so.
         layout: framework whose axis order the file follows (``pt``, ``tf``, ``flax``, ``mlx``), when it says so.
         extent: where the bytes lie, when they lie flat.
-        encoding: ``raw``, or how the stored bytes differ from the values (``compressed``, ``quantized``).
+        encoding: ``raw``, or how the stored bytes differ from the values (``compressed``, ``quantized``), or why there are
+            no values to read (``unsupported``: a layout such as sparse; ``absent``: none in the file).
     """
 
     name: str
