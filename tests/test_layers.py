@@ -141,6 +141,13 @@ def test_axis_order_without_evidence_comes_from_the_shape(shape: tuple[int, ...]
         ("model.q.lora_A.weight", (8, 512), "lora", "lora_part"),
         ("optimizer.state.0.exp_avg", (64, 64), "optimizer", "optimizer_state"),
         ("exp_avg_sq.layer.weight", (64, 64), "optimizer", "optimizer_state"),
+        ("optimizer_state.state.140178.exp_avg", (64, 64), "optimizer", "optimizer_state"),
+        ("optimizer_state_dict.x", (64, 64), "optimizer", "optimizer_state"),
+        ("g_optimizer.x", (64, 64), "optimizer", "optimizer_state"),
+        ("optim_g.x", (64, 64), "optimizer", "optimizer_state"),
+        ("opt_state.x", (64, 64), "optimizer", "optimizer_state"),
+        ("state.3.m", (64, 64), "optimizer", "optimizer_state"),
+        ("lr_scheduler_state_dict.x", (64, 64), "optimizer", "scheduler"),
         ("scheduler.table", (64, 64), "optimizer", "scheduler"),
         ("model.layer.weight.grad", (64, 64), "optimizer", "gradient"),
     ],
@@ -148,6 +155,18 @@ def test_axis_order_without_evidence_comes_from_the_shape(shape: tuple[int, ...]
 def test_what_is_not_analysed_says_why(name: str, shape: tuple[int, ...], kind: str, reason: str) -> None:
     view = only(name, shape)
     assert (view.kind, view.reason, view.matrices) == (kind, reason, ())
+
+
+@pytest.mark.parametrize("name", ["state.3.weight", "optimized.weight", "state.dense.kernel", "optic.weight"])
+def test_names_that_only_resemble_an_optimizer_are_weights(name: str) -> None:
+    assert only(name, (64, 64)).reason is None
+
+
+def test_what_a_reader_lists_and_cannot_give_has_a_reason() -> None:
+    for encoding, reason in (("unsupported", "unsupported_layout"), ("absent", "no_data")):
+        spec = TensorSpec("fc.weight", "F32", (64, 64), "m.pt", encoding=encoding)
+        (view,) = layer_table([spec], Facts())
+        assert (view.kind, view.reason, view.matrices) == ("other", reason, ())
 
 
 @pytest.mark.parametrize(

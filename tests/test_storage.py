@@ -410,6 +410,35 @@ def test_a_packed_tensor_has_strides_too(tmp_path: Path, most: int, monkeypatch:
         os.close(descriptor)
 
 
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "U8", "F4"])
+@pytest.mark.parametrize(("shape", "strides", "begin"), [((4, 6), (1, 4), 0), ((3, 5), (0, 2), 2), ((2, 3, 2), (1, 0, 7), 2)])
+def test_strided_windows_equal_those_of_the_whole(
+    tmp_path: Path, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], begin: int
+) -> None:
+    """The same window from a map of the file, from bytes at hand, and by numpy's own strides."""
+    raw = bytes(range(200))
+    path = tmp_path / "raw"
+    path.write_bytes(raw)
+    stored = dtypes.numpy_dtype(dtype)
+    flat = np.frombuffer(raw, np.uint8)[2 * begin :]
+    codes = dtypes.unpack(flat, dtype) if dtype == "F4" else flat[: len(flat) // stored.itemsize * stored.itemsize].view(stored)
+    whole = np.lib.stride_tricks.as_strided(codes, shape, [stride * codes.itemsize for stride in strides])
+    descriptor = storage.open_file(path)
+    try:
+        for window in ((), (slice(1, 3),), (slice(None, None, -1), slice(0, None, 2)), (slice(2, 2),)):
+            for source in (descriptor, raw):
+                found = storage.window_of(source, 2 * begin, dtype, shape, window, strides)
+                assert found.tobytes() == np.ascontiguousarray(whole[window]).tobytes()
+                assert not found.flags.writeable or 0 in found.shape or dtype == "F4"
+    finally:
+        os.close(descriptor)
+
+
 def test_row_major_strides_count_elements() -> None:
     assert storage.row_major((2, 3, 4)) == (12, 4, 1)
     assert storage.row_major(()) == ()
+
+
+def test_a_strided_window_past_the_end_is_truncated() -> None:
+    with pytest.raises(FormatError, match="truncated: values end at byte 44, file has 40"):
+        storage.window_of(bytes(40), 0, "F32", (2, 2), (), (10, 0))

@@ -235,6 +235,8 @@ class _Work:
             return analysis.skipped(plan.reader, view, Survey(), self.options, "memory_limit", message)
         if isinstance(tensor, BaseException):
             reason, message = _failure(tensor)
+            if view.reason in findings.INCONCLUSIVE:  # what cannot be read was not going to be
+                return analysis.skipped(plan.reader, view, Survey(), self.options, view.reason, message)
             return analysis.failed(plan.reader, view, Survey(), self.options, reason, message)
         if view.reason is not None:
             return analysis.skipped(plan.reader, view, tensor, self.options, view.reason)

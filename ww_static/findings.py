@@ -14,10 +14,19 @@ from ww_static.rows import FileRow, FindingRow, LayerRow
 # Reasons of skipped rows that leave something unread, so that the file cannot pass as clean. A failed row always does,
 # unless its values were read and are not finite.
 INCONCLUSIVE = frozenset(
-    ("quantized", "unsupported_dtype", "unsupported_rank", "unsupported_layout", "limit", "memory_limit", "interrupted")
+    (
+        "quantized",
+        "unsupported_dtype",
+        "unsupported_rank",
+        "unsupported_layout",
+        "limit",
+        "memory_limit",
+        "interrupted",
+        "no_data",
+    )
 )
 # Findings of readers about parts of a file that they left out.
-_LEFT_OUT = INCONCLUSIVE | {"unsafe_pickle", "unsupported", "corrupt", "size_mismatch", "truncated", "crc_mismatch"}
+_LEFT_OUT = INCONCLUSIVE | {"unsafe_pickle", "unsupported", "corrupt", "size_mismatch", "truncated", "crc_mismatch", "bomb"}
 _EMPTY = ("nothing_to_analyse", "no_tensors")
 # Reasons that are worth a finding: reason -> its category.
 _FOUND = {

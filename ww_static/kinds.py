@@ -43,10 +43,14 @@ def _component(words: str) -> re.Pattern[str]:
 # Parts of a training state that are no weights: pattern -> reason.
 _STATES = (
     (
-        _component(r"optimizers?|optim|optimizer_states?|optimizer_weights|exp_avg(?:_sq)?|max_exp_avg_sq|momentum_buffer"),
+        _component(
+            r"(?:\w+_)?optim(?:izer)?s?(?:_(?:[a-z]|states?|state_dicts?|weights|dict))?"
+            r"|opt_states?|exp_avg(?:_sq)?|max_exp_avg_sq|momentum_buffer"
+        ),
         "optimizer_state",
     ),
-    (_component(r"(?:lr_)?schedulers?"), "scheduler"),
+    (re.compile(r"(?:^|\.)state\.\d+\.(?!weight$|bias$)\w+$"), "optimizer_state"),  # parameters of an optimizer have numbers
+    (_component(r"(?:lr_|\w+_)?schedulers?(?:_states?|_state_dicts?)?"), "scheduler"),
     (_component(r"rng|rng_states?|random_states?|torch_rng_state|cuda_rng_state"), "rng"),
     (_component(r"grads?|gradients?"), "gradient"),
 )
@@ -131,7 +135,10 @@ def classify(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) 
 
 
 def _said_by_file(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:
-    """The reader knows why there is nothing to analyse."""
+    """The reader knows why there is nothing to analyse, or cannot give the values."""
+    reason = {"unsupported": "unsupported_layout", "absent": "no_data"}.get(spec.encoding)
+    if reason is not None:
+        return Kind("other", "file", "high", reason)
     if spec.reason is None:
         return None
     return Kind(
@@ -226,7 +233,8 @@ def _vector(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -
         return None
     if len(spec.shape) == 2:
         return replace(_matrix(spec, facts), reason="too_small")
-    if len(spec.shape) > 2 and (spec.role is not None or _CONV.search(spec.name)):
+    kernel = len(spec.shape) > 3 and spec.op_path is None
+    if len(spec.shape) > 2 and (kernel or spec.role is not None or _CONV.search(spec.name)):
         return None  # a kernel of one channel has reasons of its own
     name = next((kind for kind, pattern in _VECTORS if pattern.search(spec.name)), "scale")
     return Kind(name, "name", "medium", "one_dimensional")

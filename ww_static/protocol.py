@@ -37,6 +37,14 @@ class Limits:
         inflation_ratio: most times its stored size that a larger member, or all members together, may inflate to.
         protobuf_depth: most messages inside each other.
         protobuf_fields: most fields of a protobuf that are looked at; a tensor has about five.
+        pickle_bytes: longest pickle that is interpreted.
+        pickle_opcodes: most opcodes of one pickle.
+        pickle_memo: highest index of a pickle's memo.
+        pickle_nesting: most containers inside each other on the way to a tensor.
+        pickle_digits: most digits of a number written as text, and most bytes of a long integer.
+        pickle_line: longest line of text in a pickle, in bytes.
+        view_elements: elements that any view of a storage may have.
+        view_ratio: most elements per element of the storage beyond that.
     """
 
     header_bytes: int = 100_000_000
@@ -52,6 +60,14 @@ class Limits:
     inflation_ratio: int = 200
     protobuf_depth: int = 100
     protobuf_fields: int = 3_000_000
+    pickle_bytes: int = 67_108_864
+    pickle_opcodes: int = 5_000_000
+    pickle_memo: int = 1_000_000
+    pickle_nesting: int = 200
+    pickle_digits: int = 400
+    pickle_line: int = 65_536
+    view_elements: int = 134_217_728
+    view_ratio: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +91,13 @@ class TensorSpec:
         axes: what each axis is (``out``, ``in``, ``kernel``, ...), when the file itself says so.
         layout: framework whose axis order the file follows (``pt``, ``tf``, ``flax``, ``mlx``), when it says so.
         extent: where the bytes lie, when they lie flat.
-        encoding: ``raw``, or how the stored bytes differ from the values (``compressed``, ``quantized``).
+        encoding: ``raw``, or how the stored bytes differ from the values (``compressed``, ``quantized``), or why there are
+            no values to read (``unsupported``: a layout such as sparse; ``absent``: none in the file).
         role: what the graph uses it for: ``dense``, ``conv``, ``conv_transpose``, ``embedding``, ``fused_qkv``, ``lstm``,
             ``gru``, ``rnn``, or ``recurrent`` for a part of such a weight; None when nothing says.
         op_path: path of the operator that uses it, in a format with a graph.
-        reason: why it is not analysed, when the file itself says so: ``quant_aux``, ``quantized``, ``unsupported_layout``.
+        reason: why it is not analysed, when the file itself says so: ``quant_aux``, ``quantized``, ``unsupported_layout``,
+            ``no_data``.
     """
 
     name: str

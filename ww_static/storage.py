@@ -211,12 +211,17 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def window_of(
-    descriptor: int, offset: int, dtype: str, shape: tuple[int, ...], window: Window, strides: Sequence[int] | None = None
+    source: int | bytes,
+    offset: int,
+    dtype: str,
+    shape: tuple[int, ...],
+    window: Window,
+    strides: Sequence[int] | None = None,
 ) -> NDArray[Any]:
     """``whole[window]`` of the tensor at `offset`, mapped: nothing is copied, nothing else is touched.
 
     Args:
-        descriptor: a regular file; may be closed afterwards.
+        source: a regular file, which may be closed afterwards; or bytes that were inflated from one.
         offset: first byte of the tensor.
         dtype: storage dtype name. Packed types are unpacked, so they do cost a copy of the window.
         shape: of the whole tensor.
@@ -242,22 +247,22 @@ def window_of(
     first = sum(min(steps[0], steps[-1]) * stride for steps, stride in zip(ranges, strides, strict=True))
     last = sum(max(steps[0], steps[-1]) * stride for steps, stride in zip(ranges, strides, strict=True))
     if dtypes.storage_dtype(dtype).packed and last - first > max(_MOST_UNPACKED, 8 * math.prod(result_shape)):
-        return _by_parts(descriptor, offset, dtype, shape, ranges, strides)
-    buffer, zero = _cover(descriptor, offset, dtype, first, last + 1)
+        return _by_parts(source, offset, dtype, shape, ranges, strides)
+    buffer, zero = _cover(source, offset, dtype, first, last + 1)
     return np.ndarray(
         result_shape,
         stored,
         buffer=buffer,
         offset=zero + start * stored.itemsize,
         strides=tuple(
-            (steps.step if len(steps) > 1 else 1) * stride * stored.itemsize  # a lone step may exceed any buffer
+            (steps.step * stride if len(steps) > 1 else 1) * stored.itemsize  # a lone step may exceed any buffer
             for steps, stride in zip(ranges, strides, strict=True)
         ),
     )
 
 
 def _by_parts(
-    descriptor: int, offset: int, dtype: str, shape: tuple[int, ...], ranges: Sequence[range], strides: Sequence[int]
+    source: int | bytes, offset: int, dtype: str, shape: tuple[int, ...], ranges: Sequence[range], strides: Sequence[int]
 ) -> NDArray[Any]:
     """A window of a packed tensor that is thin against what it spans: one index of its sparsest long axis at a time."""
     import numpy as np
@@ -267,7 +272,7 @@ def _by_parts(
     for place, index in enumerate(ranges[axis]):
         inner = [slice(steps.start, None if steps.stop < 0 else steps.stop, steps.step) for steps in ranges]
         inner[axis] = slice(index, index + 1)
-        part = window_of(descriptor, offset, dtype, shape, tuple(inner), strides)
+        part = window_of(source, offset, dtype, shape, tuple(inner), strides)
         result[(slice(None),) * axis + (slice(place, place + 1),)] = part
     return result
 
@@ -293,7 +298,7 @@ def _whole_map(descriptor: int, size: int) -> mmap.mmap:
     return mapped
 
 
-def _cover(descriptor: int, offset: int, dtype: str, first: int, stop: int) -> tuple[Any, int]:
+def _cover(source: int | bytes, offset: int, dtype: str, first: int, stop: int) -> tuple[Any, int]:
     """A read-only buffer over elements [first, stop), and the position in it where element 0 would be."""
     import numpy as np
 
@@ -303,13 +308,22 @@ def _cover(descriptor: int, offset: int, dtype: str, first: int, stop: int) -> t
     if group > 1:
         end = min(end, -(-stop * bits // 8))
     length = end - begin
-    size = os.fstat(descriptor).st_size
+    size = len(source) if isinstance(source, bytes) else os.fstat(source).st_size
     if offset + end > size:
         raise FormatError("truncated", "", f"values end at byte {offset + end}, file has {size}")
-    mapped = _whole_map(descriptor, size)
+    mapped: bytes | mmap.mmap = source if isinstance(source, bytes) else _whole_map(source, size)
     if group == 1:
         return mapped, offset
     raw = np.frombuffer(mapped, np.uint8, length, offset + begin)
     if bits == 6 and length % 3:
         raw = np.concatenate([raw, np.zeros(-length % 3, np.uint8)])
     return dtypes.unpack(raw, dtype), -(first // group * group)
+
+
+def _map(descriptor: int, begin: int, length: int) -> tuple[mmap.mmap, int]:
+    """A map of `length` bytes from `begin` on, and the byte of the file where it really starts."""
+    aligned = begin // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+    try:
+        return mmap.mmap(descriptor, begin - aligned + length, access=mmap.ACCESS_READ, offset=aligned), aligned
+    except OSError as error:
+        raise io_error(error) from error

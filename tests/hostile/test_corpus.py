@@ -28,7 +28,7 @@ from ww_static.rows import LayerRow
 
 HERE = Path(__file__).resolve().parent / "corpus"
 CASES: list[dict[str, Any]] = json.loads((HERE / "manifest.json").read_text())["cases"]
-READ = ("safetensors", "npz", "onnx", "numerics", "ops")
+READ = ("safetensors", "pytorch", "pickle", "npz", "onnx", "numerics", "ops")
 OURS = [case for case in CASES if case["format"] in READ]
 OTHERS = [case for case in CASES if case["format"] not in READ]
 REJECTS = [  # those that have no other right answer
@@ -41,6 +41,8 @@ REJECTS = [  # those that have no other right answer
 
 # Our category -> the corpus's, where they differ.
 CATEGORIES: dict[str, str] = {}
+# The corpus's name of a quantized dtype -> the storage dtype of its codes.
+CODES = {"QI8": "I8", "QU8": "U8", "QI32": "I32"}
 # Statuses of layers: they say something about values, and are no flag on a case that is to be accepted (pass rule 5).
 LAYER_STATUSES = {"too_small", "degenerate", "non_float", "unsupported_rank", "nothing_to_analyse", "no_tensors"}
 BAIT = "1234.5"
@@ -144,7 +146,7 @@ def _check_tensors(path: str, expected: dict[str, dict[str, Any]]) -> None:
         for name, tensor in expected.items():
             spec = checkpoint.spec(Path(path).stem if path.endswith(".npy") else name)  # a bare array is called as its file
             assert list(spec.shape) == tensor["shape"]
-            assert spec.dtype == tensor["dtype"]
+            assert spec.dtype == CODES.get(tensor["dtype"], tensor["dtype"])
             digest = tensor.get("values_sha256")
             if digest is None or (spec.extent is not None and spec.extent.nbytes > MOST_BYTES):
                 continue
