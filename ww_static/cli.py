@@ -111,6 +111,21 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="On stderr only
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Every row in the table, skipped tensors too.")]
 ColorOption = Annotated[Color, typer.Option("--color", help="When stdout gets colors.")]
 
+MetricsOption = Annotated[str, typer.Option("--metrics", metavar="GROUP,...", help="Column groups: default, esd, all.")]
+EsdNormOption = Annotated[str, typer.Option("--esd-norm", metavar="none|1/N", help="Eigenvalues of W^T W, or divided by N.")]
+EsdOption = Annotated[str, typer.Option("--esd", metavar="none|f64|f32", help="Keep eigenvalues and their curves in the rows.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+JobsOption = Annotated[
+    str,
+    typer.Option(
+        "--jobs", "-j", metavar="N|auto", help="Most worker processes, one BLAS thread each; fewer when memory is short."
+    ),
+]
+MaxMemoryOption = Annotated[
+    str | None, typer.Option("--max-memory", metavar="SIZE", help="Private memory of all processes together, e.g. 600MiB.")
+]
+ProgressOption = Annotated[Progress, typer.Option("--progress", help="When progress is shown on stderr.")]
+
 
 @app.callback(invoke_without_command=True)
 def _root(
@@ -127,51 +142,37 @@ def analyze(
     paths: PathsArgument,
     output_format: FormatOption = Format.TABLE,
     output: OutputOption = None,
-    metrics: Annotated[
-        str, typer.Option("--metrics", metavar="GROUP,...", help="Column groups: default, esd, all.")
-    ] = "default",
+    metrics: MetricsOption = "default",
     layers: LayersOption = None,
     kinds: KindsOption = None,
     min_evals: MinEvalsOption = None,
     max_evals: MaxEvalsOption = None,
     conv: ConvOption = "pooled",
-    esd_norm: Annotated[
-        str, typer.Option("--esd-norm", metavar="none|1/N", help="Eigenvalues of W^T W, or divided by N.")
-    ] = "none",
-    esd: Annotated[
-        str, typer.Option("--esd", metavar="none|f64|f32", help="Keep eigenvalues and their curves in the rows.")
-    ] = "none",
-    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
-    jobs: Annotated[
-        str,
-        typer.Option(
-            "--jobs", "-j", metavar="N|auto", help="Most worker processes, one BLAS thread each; fewer when memory is short."
-        ),
-    ] = "auto",
-    max_memory: Annotated[
-        str | None, typer.Option("--max-memory", metavar="SIZE", help="Private memory of all processes together, e.g. 600MiB.")
-    ] = None,
+    esd_norm: EsdNormOption = "none",
+    esd: EsdOption = "none",
+    seed: SeedOption = 0,
+    jobs: JobsOption = "auto",
+    max_memory: MaxMemoryOption = None,
     readers: ReadersOption = None,
-    progress: Annotated[Progress, typer.Option("--progress", help="When progress is shown on stderr.")] = Progress.AUTO,
+    progress: ProgressOption = Progress.AUTO,
     color: ColorOption = Color.AUTO,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Analyze the weights of models: one row per layer.
 
-    
+    \b
     ww-static analyze model.safetensors
     ww-static analyze model.safetensors -o layers.parquet
     ww-static analyze models/ --kinds attention --format json | jq .summary
-    """
+    """  # noqa: D301  (a backslash b keeps the lines apart)
     from ww_static import executors
 
     executors.one_blas_thread()  # before numpy loads: no BLAS thread is ever created
-    from ww_static import api, delivery, models, writers
+    from ww_static import api, delivery, models
     from ww_static.options import Options, parse_bytes
     from ww_static.plan import Settings
     from ww_static.progress import display
-    from ww_static.rows import LayerRow
 
     options = Options(
         metrics=_split(metrics), layers=tuple(layers or ()), kinds=_split(kinds), min_evals=min_evals, max_evals=max_evals,
@@ -185,12 +186,7 @@ def analyze(
     delivery.check_outputs(output, output_format.value)
     sources = models.locate(_paths(paths), settings.readers)
     stream = output_format is Format.JSONL and not output
-    emitted: list[None] = []
-
-    def emit(row: LayerRow) -> None:
-        delivery.put(writers.line("layer", row))
-        emitted.append(None)
-
+    lines = delivery.Lines()
     signal.signal(signal.SIGTERM, lambda *_: _interrupt())
     with display(progress.value, quiet) as shown:
         result = api.analyze_sources(
@@ -198,15 +194,11 @@ def analyze(
             options,
             settings,
             progress=shown,
-            on_row=emit if stream else None,
+            on_row=lines if stream else None,
             keep_partial=True,
         )
     if stream:
-        late = result.rows[len(emitted) :]  # of a run that was interrupted
-        for kind, table in (("layer", late), ("finding", result.finding_rows), ("file", result.file_rows)):
-            for row in table:
-                delivery.put(writers.line(kind, row))
-        delivery.put(writers.summary_line(result))
+        lines.finish(result)
     delivery.deliver(
         result,
         sources,
@@ -236,10 +228,10 @@ def describe(
 ) -> None:
     """List the tensors of models from their headers: kinds, shapes, what would be analysed, why not, at which cost.
 
-    
+    \b
     ww-static describe model.safetensors
     ww-static describe model.safetensors.index.json --format csv
-    """
+    """  # noqa: D301
     from ww_static import api, delivery, models
     from ww_static.options import Options
     from ww_static.plan import Settings

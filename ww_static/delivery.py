@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ww_static import render, writers
 from ww_static.errors import UsageError, escape
 from ww_static.models import Source
+from ww_static.rows import LayerRow
 from ww_static.tables import Tables
 
 
@@ -58,6 +59,24 @@ def deliver(
         sys.stdout.buffer.write(writers.binary(result, stdout))
     else:
         put(writers.text(result, stdout))
+
+
+class Lines:
+    """Rows as JSON lines on stdout, each as soon as it is there: call it with a row, then finish it with the result."""
+
+    def __init__(self) -> None:
+        self._put = 0
+
+    def __call__(self, row: LayerRow) -> None:
+        put(writers.line("layer", row))
+        self._put += 1
+
+    def finish(self, result: Tables) -> None:
+        """The rows that an interruption kept back, the other tables, and the summary."""
+        for kind, table in (("layer", result.rows[self._put :]), ("finding", result.finding_rows), ("file", result.file_rows)):
+            for row in table:
+                put(writers.line(kind, row))
+        put(writers.summary_line(result))
 
 
 def _complain(result: Tables, sources: Sequence[Source], everything: bool) -> None:
