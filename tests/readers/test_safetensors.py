@@ -7,7 +7,6 @@ import mmap
 import os
 import subprocess
 import sys
-import time
 import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
@@ -338,14 +337,13 @@ def test_limit_rows(tmp_path: Path) -> None:
 # size
 
 
-def test_a_file_of_64_gibibytes_opens_at_once_and_small(tmp_path: Path) -> None:
+def test_a_file_of_64_gibibytes_opens_without_its_payload(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     side = 2**17
     header = json.dumps({"w": {"dtype": "F32", "shape": [side, side], "data_offsets": [0, 4 * side**2]}}).encode()
     with path.open("wb") as stream:
         stream.write(len(header).to_bytes(8, "little") + header)
         stream.truncate(8 + len(header) + 4 * side**2)
-    start = time.perf_counter()
     tracemalloc.start()
     with open_checkpoint(path) as checkpoint:
         last = checkpoint.read(checkpoint.spec("w"), (slice(-1, None), slice(-4, None)))
@@ -353,14 +351,11 @@ def test_a_file_of_64_gibibytes_opens_at_once_and_small(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert last.tolist() == [[0.0] * 4]
     assert peak < 2**20
-    assert time.perf_counter() - start < 5  # generous: it takes a millisecond
 
 
-def test_a_header_of_a_hundred_thousand_tensors_opens_in_seconds(tmp_path: Path) -> None:
+def test_a_header_of_a_hundred_thousand_tensors_opens(tmp_path: Path) -> None:
     header = {f"layer.{n}.weight": {"dtype": "U8", "shape": [1], "data_offsets": [n, n + 1]} for n in range(100_000)}
     text = json.dumps(header).encode()
     (tmp_path / "model").write_bytes(len(text).to_bytes(8, "little") + text + bytes(100_000))
-    start = time.perf_counter()
     with open_checkpoint(tmp_path / "model") as checkpoint:
         assert len(checkpoint.tensors) == 100_000
-    assert time.perf_counter() - start < 20
