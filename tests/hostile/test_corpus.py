@@ -128,6 +128,7 @@ def test_a_case_ends_as_the_corpus_says(corpus: Corpus, case: dict[str, Any]) ->
     result = _analyzed(path)
     outcome, found = _outcome(result)
     assert _passes(case, outcome, found), f"{case['wrong']}: {outcome} {sorted(found)}"
+    assert "unsafe_pickle" not in found or result.exit_code == 3, "what can run code elsewhere is never clean"
     if not _is_bait(corpus, case):
         assert BAIT not in repr(result.rows)
     if outcome != "reject" and case.get("tensors"):
