@@ -247,9 +247,9 @@ def test_broken_pipe_ends_quietly(save: Writer, command: str) -> None:
 def test_internal_errors_are_one_line_and_exit_4(
     model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ww_static import models
+    from ww_static import planning
 
-    monkeypatch.setattr(models, "locate", lambda paths, readers: 1 / 0)
+    monkeypatch.setattr(planning, "locate", lambda paths, settings, executor: 1 / 0)
     code, _, err = here(capsys, "describe", model)
     assert code == 4
     assert err == "ww-static: internal error: ZeroDivisionError: division by zero; WW_STATIC_TRACEBACK=1 shows where\n"

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from ww_static import errors
 from ww_static.errors import FormatError, LimitError, NonFiniteError, NotConvergedError, UsageError, WWStaticError, escape
 
-FORMAT_ERRORS = [FormatError, errors.UnknownFormatError, LimitError, errors.UnsafeFileError, errors.ReaderError]
+FORMAT_ERRORS = [
+    FormatError,
+    errors.UnknownFormatError,
+    LimitError,
+    errors.UnsafeFileError,
+    errors.ReaderError,
+    errors.WorkerDiedError,
+]
 
 
 @pytest.mark.parametrize("kind", FORMAT_ERRORS)
@@ -42,6 +49,14 @@ def test_every_error_of_the_module_is_in_the_tree_and_is_tested_here() -> None:
 def test_the_text_is_path_category_place_and_problem() -> None:
     assert str(FormatError("limit", "header", "9 bytes, limit 8", "m.bin")) == "m.bin: limit: header: 9 bytes, limit 8"
     assert str(FormatError("limit", "", "9 bytes, limit 8")) == "limit: 9 bytes, limit 8"
+
+
+def test_a_bug_becomes_an_error_of_the_file_and_an_interruption_does_not() -> None:
+    known = LimitError("limit", "header", "too long")
+    assert errors.as_format_error(known) is known
+    assert str(errors.as_format_error(KeyError("w"))) == "internal_error: KeyError: 'w'; this is a bug of ww-static"
+    with pytest.raises(KeyboardInterrupt):
+        errors.as_format_error(KeyboardInterrupt())
 
 
 def test_at_names_the_file_once() -> None:

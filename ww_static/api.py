@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-from ww_static import analysis, engine, findings, models, registry
-from ww_static.errors import UsageError
+from ww_static import analysis, engine, executors, findings, models, planning, registry
+from ww_static.errors import FormatError, UsageError
 from ww_static.layers import LayerView
 from ww_static.options import Options, parse_bytes
-from ww_static.plan import Plan, Settings, plan_model
+from ww_static.plan import Plan, Settings
 from ww_static.protocol import Limits
 from ww_static.results import Result
 from ww_static.rows import DEFINITIONS_VERSION, LayerRow, TensorRow
@@ -38,6 +38,7 @@ def analyze(
     max_memory: int | str | None = None,
     readers: Sequence[str] | None = None,
     limits: Limits | None = None,
+    timeout: float = 30.0,
     executor: Executor | None = None,
     progress: Callable[[engine.Progress], None] | None = None,
 ) -> Result:
@@ -53,11 +54,12 @@ def analyze(
         esd_norm: ``none`` (eigenvalues of W^T W) or ``1/N``.
         esd: ``none``, ``f64`` or ``f32``: keep the eigenvalues and their curves.
         seed: of everything random.
-        jobs: most worker processes, or ``auto``; 1 runs in this process.
+        jobs: most worker processes, or ``auto``. Files are opened and read by supervised workers only.
         max_memory: private memory of all processes together, for instance ``"1GiB"``.
         readers: names of the readers that may be used.
         limits: what a file may ask for.
-        executor: any `concurrent.futures.Executor` to run the tasks on, in place of `jobs`.
+        timeout: seconds that a worker may be busy with a file beyond what its size explains; then it is ended.
+        executor: any `concurrent.futures.Executor` to run the tasks on, in place of `jobs`; whoever made it supervises it.
         progress: called with a `Progress` whenever something has finished.
 
     Returns:
@@ -76,9 +78,11 @@ def analyze(
         max_memory=None if max_memory is None else parse_bytes(max_memory),
         limits=limits or Limits(),
         readers=reader_names(readers),
+        timeout=seconds(timeout),
     )
-    sources = models.locate(_paths(paths), settings.readers)
-    result = analyze_sources(sources, options, settings, executor=executor, progress=progress)
+    with executors.hired(engine.most_workers(settings), executor) as crew:
+        sources = planning.locate(_paths(paths), settings, crew)
+        result = analyze_sources(sources, options, settings, crew, progress=progress)
     if len(sources) == 1 and result.errors:
         raise result.errors[0]
     return result
@@ -88,8 +92,8 @@ def analyze_sources(
     sources: Sequence[models.Source],
     options: Options,
     settings: Settings,
+    executor: Executor,
     *,
-    executor: Executor | None = None,
     progress: Callable[[engine.Progress], None] | None = None,
     on_row: Callable[[LayerRow], None] | None = None,
     keep_partial: bool = False,
@@ -105,7 +109,7 @@ def analyze_sources(
         file_rows=run.files,
         summary=summary,
         parameters=json.loads(options.canonical()) | {"params_id": options.params_id(DEFINITIONS_VERSION)},
-        exit_code=3 if unread or not run.layers else 0,
+        exit_code=_exit_code(run.errors, run.layers, unread),
         errors=run.errors,
         interrupted=run.interrupted,
     )
@@ -121,6 +125,8 @@ def describe(
     conv: str = "pooled",
     readers: Sequence[str] | None = None,
     limits: Limits | None = None,
+    timeout: float = 30.0,
+    executor: Executor | None = None,
 ) -> Result:
     """One row per tensor, from headers only: what is there, and what `analyze` would do with it at which cost.
 
@@ -131,17 +137,18 @@ def describe(
         UsageError: an option means nothing.
     """
     options = Options(layers=_texts(layers), kinds=_texts(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv)
-    settings = Settings(limits=limits or Limits(), readers=reader_names(readers))
-    sources = models.locate(_paths(paths), settings.readers)
-    result = describe_sources(sources, options, settings)
+    settings = Settings(jobs=1, limits=limits or Limits(), readers=reader_names(readers), timeout=seconds(timeout))
+    with executors.hired(1, executor) as crew:
+        sources = planning.locate(_paths(paths), settings, crew)
+        result = describe_sources(sources, options, settings, crew)
     if len(sources) == 1 and result.errors:
         raise result.errors[0]
     return result
 
 
-def describe_sources(sources: Sequence[models.Source], options: Options, settings: Settings) -> Result:
+def describe_sources(sources: Sequence[models.Source], options: Options, settings: Settings, executor: Executor) -> Result:
     """`describe` for models that are already located; every failure is a row."""
-    plans = [plan_model(source, options, settings) for source in sources]
+    plans = planning.plan_models(sources, options, settings, executor, settings.jobs)
     rows = [row for plan in plans for row in _tensor_rows(plan)]
     found = [finding for plan in plans for finding in findings.plan_findings(plan)]
     found += [finding for plan in plans for finding in findings.planned_findings(plan)]
@@ -151,6 +158,7 @@ def describe_sources(sources: Sequence[models.Source], options: Options, setting
         if row.status == "skipped" and row.reason:
             skipped[row.reason] = skipped.get(row.reason, 0) + 1
     unread = any(row.status == "error" for row in rows) or any(finding.inconclusive for finding in found)
+    errors = tuple(plan.error for plan in plans if plan.error is not None)
     return Result(
         table="tensors",
         rows=tuple(rows),
@@ -158,9 +166,17 @@ def describe_sources(sources: Sequence[models.Source], options: Options, setting
         file_rows=tuple(files),
         summary={"tensors": len(rows), "skipped": dict(sorted(skipped.items())), "flops": sum(row.flops or 0 for row in rows)},
         parameters=json.loads(options.canonical()),
-        exit_code=3 if unread or not rows else 0,
-        errors=tuple(plan.error for plan in plans if plan.error is not None),
+        exit_code=_exit_code(errors, rows, unread),
+        errors=errors,
     )
+
+
+def _exit_code(errors: Sequence[FormatError], rows: Sequence[LayerRow | TensorRow], unread: bool) -> int:
+    """4 for a bug of ours, 3 when something is unread or there is nothing at all, else 0."""
+    reasons = {row.reason for row in rows if row.status == "failed"} | {error.category for error in errors}
+    if "internal_error" in reasons:
+        return 4
+    return 3 if unread or not rows else 0
 
 
 def _tensor_rows(plan: Plan) -> list[TensorRow]:
@@ -208,6 +224,17 @@ def reader_names(names: Sequence[str] | None) -> tuple[str, ...] | None:
     if names is None:
         return None
     return tuple(entry.name for entry in registry.installed(_texts(names)))
+
+
+def seconds(value: Any) -> float:
+    """`value` as a time limit."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number <= 10**7:
+        raise UsageError(f"timeout is a positive number of seconds, not {value!r}")
+    return number
 
 
 def job_count(value: Any) -> int:

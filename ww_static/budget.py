@@ -20,7 +20,8 @@ class Budget:
 
     Attributes:
         total: private memory that all processes together may hold.
-        overhead: of the parent, with all rows and the tables made of them.
+        overhead: of the parent, with all rows and the tables made of them, of the server that forks workers, and of one
+            worker.
     """
 
     total: int
@@ -39,19 +40,19 @@ class Budget:
         return analysis.memory_wanted(view) if self.method(view) == "auto" else analysis.memory_needed(view)
 
     def most_workers(self, views: Iterable[LayerView]) -> int:
-        """How many workers leave room for the largest row; 1 means that this process does the work."""
+        """How many workers leave room for the largest row; at least one."""
         largest = max((self.bytes(view) for view in views if self.fits(view)), default=0)
-        return max(1, (self.total - self.overhead - largest) // memory.WORKER_BYTES)
+        return 1 + max(0, self.total - self.overhead - largest) // memory.WORKER_BYTES
 
     def free(self, workers: int) -> int:
         """What is left for tasks beside this process, as large as it is now, and its idle workers."""
         excess = max(0, memory.private_bytes() - memory.PARENT_BYTES)
-        return max(0, self.total - self.overhead - excess - (workers * memory.WORKER_BYTES if workers > 1 else 0))
+        return max(0, self.total - self.overhead - excess - max(0, workers - 1) * memory.WORKER_BYTES)
 
 
 def budget_of(views: Sequence[LayerView], options: Options, max_memory: int | None) -> Budget:
     """The budget for some rows: `max_memory`, or a share of what the machine or container has."""
-    overhead = memory.PARENT_BYTES + memory.RESULT_BYTES + len(views) * memory.ROW_BYTES
+    overhead = memory.BASE_BYTES + len(views) * memory.ROW_BYTES
     if options.wants_esd:
         overhead += sum(memory.CURVES_BYTES + memory.EIGENVALUE_BYTES * (view.num_evals or 0) for view in views)
     return Budget(max_memory or int(memory.SHARE * memory.available_bytes()), overhead)

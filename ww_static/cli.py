@@ -124,6 +124,10 @@ JobsOption = Annotated[
 MaxMemoryOption = Annotated[
     str | None, typer.Option("--max-memory", metavar="SIZE", help="Private memory of all processes together, e.g. 600MiB.")
 ]
+TimeoutOption = Annotated[
+    float,
+    typer.Option("--timeout", metavar="SECONDS", help="How long a file may keep a worker busy beyond what its size explains."),
+]
 ProgressOption = Annotated[Progress, typer.Option("--progress", help="When progress is shown on stderr.")]
 
 
@@ -153,6 +157,7 @@ def analyze(
     seed: SeedOption = 0,
     jobs: JobsOption = "auto",
     max_memory: MaxMemoryOption = None,
+    timeout: TimeoutOption = 30.0,
     readers: ReadersOption = None,
     progress: ProgressOption = Progress.AUTO,
     color: ColorOption = Color.AUTO,
@@ -166,10 +171,8 @@ def analyze(
     ww-static analyze model.safetensors -o layers.parquet
     ww-static analyze models/ --kinds attention --format json | jq .summary
     """  # noqa: D301  (a backslash b keeps the lines apart)
-    from ww_static import executors
-
-    executors.one_blas_thread()  # before numpy loads: no BLAS thread is ever created
-    from ww_static import api, delivery, models
+    _start()
+    from ww_static import api, delivery, engine, executors, planning
     from ww_static.options import Options, parse_bytes
     from ww_static.plan import Settings
     from ww_static.progress import display
@@ -182,21 +185,17 @@ def analyze(
         jobs=None if jobs == "auto" else api.job_count(jobs),
         max_memory=None if max_memory is None else parse_bytes(max_memory),
         readers=api.reader_names(_split(readers) or None),
+        timeout=api.seconds(timeout),
     )
     delivery.check_outputs(output, output_format.value)
-    sources = models.locate(_paths(paths), settings.readers)
+    named = _paths(paths)
     stream = output_format is Format.JSONL and not output
     lines = delivery.Lines()
     signal.signal(signal.SIGTERM, lambda *_: _interrupt())
-    with display(progress.value, quiet) as shown:
-        result = api.analyze_sources(
-            sources,
-            options,
-            settings,
-            progress=shown,
-            on_row=lines if stream else None,
-            keep_partial=True,
-        )
+    with executors.hired(engine.most_workers(settings)) as crew, display(progress.value, quiet) as shown:
+        sources = planning.locate(named, settings, crew)
+        on_row = lines if stream else None
+        result = api.analyze_sources(sources, options, settings, crew, progress=shown, on_row=on_row, keep_partial=True)
     if stream:
         lines.finish(result)
     delivery.deliver(
@@ -221,6 +220,7 @@ def describe(
     min_evals: MinEvalsOption = None,
     max_evals: MaxEvalsOption = None,
     conv: ConvOption = "pooled",
+    timeout: TimeoutOption = 30.0,
     readers: ReadersOption = None,
     color: ColorOption = Color.AUTO,
     quiet: QuietOption = False,
@@ -232,15 +232,18 @@ def describe(
     ww-static describe model.safetensors
     ww-static describe model.safetensors.index.json --format csv
     """  # noqa: D301
-    from ww_static import api, delivery, models
+    _start()
+    from ww_static import api, delivery, executors, planning
     from ww_static.options import Options
     from ww_static.plan import Settings
 
     options = Options(layers=tuple(layers or ()), kinds=_split(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv)
     delivery.check_outputs(output, output_format.value)
-    settings = Settings(readers=api.reader_names(_split(readers) or None))
-    sources = models.locate(_paths(paths), settings.readers)
-    result = api.describe_sources(sources, options, settings)
+    settings = Settings(jobs=1, readers=api.reader_names(_split(readers) or None), timeout=api.seconds(timeout))
+    named = _paths(paths)
+    with executors.hired(1) as crew:
+        sources = planning.locate(named, settings, crew)
+        result = api.describe_sources(sources, options, settings, crew)
     delivery.deliver(
         result, sources, output=output, stdout=output_format.value, color=color.value, verbose=verbose, quiet=quiet
     )
@@ -261,12 +264,20 @@ def readers_check(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A model file.")], readers: ReadersOption = None
 ) -> None:
     """Which reader recognizes a file, and whether its header can be read."""
-    from ww_static import seam
+    _start()
+    from ww_static import executors, planning
+    from ww_static.models import Source
+    from ww_static.options import Options
+    from ww_static.plan import Settings
 
-    with seam.open_checkpoint(path, readers=_split(readers) or None) as checkpoint:
-        print(f"{escape(path)}: {checkpoint.reader}, {len(checkpoint.tensors)} tensors, {len(checkpoint.findings)} findings")
-        for finding in checkpoint.findings:
-            print(f"{escape(path)}: {finding.category}: {escape(finding.where)}: {escape(finding.problem)}")
+    settings = Settings(jobs=1, readers=_split(readers) or None)
+    with executors.hired(1) as crew:
+        (plan,) = planning.plan_models([Source(path, path, path)], Options(), settings, crew, 1)
+    if plan.error is not None:
+        raise plan.error
+    print(f"{escape(path)}: {plan.reader}, {len(plan.specs)} tensors, {len(plan.findings)} findings")
+    for finding in plan.findings:
+        print(f"{escape(path)}: {finding.category}: {escape(finding.where)}: {escape(finding.problem)}")
 
 
 @app.command()
@@ -363,6 +374,14 @@ def _click_or_bug(error: Exception) -> int:
 def _say(text: str, code: int) -> int:
     print(text, file=sys.stderr)
     return code
+
+
+def _start() -> None:
+    """First of all in a command that reads files: the fork server loads numpy while this process does."""
+    from ww_static import confinement, executors
+
+    confinement.one_blas_thread()  # before numpy loads: no BLAS thread is ever created
+    executors.start_server()
 
 
 def _interrupt() -> NoReturn:

@@ -1,4 +1,4 @@
-"""Plan, survey, spectra: shares the work of a run out to any executor, and gives rows back in plan order.
+"""Plan, survey, spectra: shares the work of a run out to an executor, and gives rows back in plan order.
 
 No array crosses a process border: a task is a path, a reader's name, a tensor and the options; its answer is a row.
 """
@@ -7,30 +7,35 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from ww_static import analysis, executors, findings, memory, tasks
+from ww_static import analysis, findings, memory, seam, tasks
 from ww_static.analysis import Survey
 from ww_static.budget import budget_of
-from ww_static.errors import FormatError
+from ww_static.dispatch import Crew, Task, drain
+from ww_static.errors import FormatError, WorkerDiedError, as_format_error
+from ww_static.executors import WorkerExecutor
 from ww_static.layers import LayerView
 from ww_static.models import Source
 from ww_static.options import Options
-from ww_static.plan import Plan, Settings, file_bytes, plan_model, stored_bytes, tensor_bytes
+from ww_static.plan import Plan, Settings, file_bytes, stored_bytes, tensor_bytes
+from ww_static.planning import is_interrupted, plan_models
 from ww_static.protocol import TensorSpec
 from ww_static.rows import FileRow, FindingRow, LayerRow
 from ww_static.tasks import Target
 
-T = TypeVar("T")
-
 _BATCH_BYTES = 2**25  # tensors are surveyed in tasks of about this many bytes
-_SECONDS_PER_BYTE = 3e-9  # of a survey, and of hashing a file: only the order and the progress bar depend on it
+_SURVEY_BYTES = 2**25  # private memory that is set aside for such a task
+_HASH_BYTES = 2**22
+_SPARE_BYTES = 2**27  # beyond what a spectrum should need, before the system refuses it more
+_SECONDS_PER_BYTE = 3e-9  # of a survey, and of hashing a file: order, progress and patience depend on it
 _SECONDS_PER_FLOP = 4e-11
-_WORTH_WORKERS = 3.0  # estimated seconds below which starting workers costs more than they save
+_WORTH_WORKERS = 3.0  # estimated seconds below which a second worker costs more than it saves
+MOST_DEATHS = 3  # of workers on one model, before the rest of it is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +59,11 @@ class Run:
     interrupted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Task(Generic[T]):
-    """A call to make somewhere, its cost in estimated seconds, the private memory it takes, where its result goes."""
-
-    call: Callable[..., T]
-    arguments: tuple[Any, ...]
-    cost: float
-    bytes: int
-    label: str
-    done: Callable[[T | BaseException], None]
-
-
 def run(
     sources: Sequence[Source],
     options: Options,
     settings: Settings,
-    executor: Executor | None = None,
+    executor: Executor,
     progress: Callable[[Progress], None] | None = None,
     on_row: Callable[[LayerRow], None] | None = None,
     keep_partial: bool = False,
@@ -81,41 +74,41 @@ def run(
         sources: what to open.
         options: what to compute.
         settings: how to carry it out.
-        executor: any `concurrent.futures.Executor`; its tasks need the files at the same paths. When None, this
-            process or worker processes, as `settings.jobs` says.
+        executor: worker processes of our own, or any `concurrent.futures.Executor`; its tasks need the files at the
+            same paths.
         progress: called whenever something has finished.
         on_row: called with each row as soon as it and all rows before it are there.
         keep_partial: turns Ctrl-C into rows with the reason ``interrupted`` instead of a KeyboardInterrupt.
     """
-    plans = [plan_model(source, options, settings) for source in sources]
+
+    def advance(source: Source) -> None:
+        if progress is not None:
+            progress(Progress(0.0, 1.0, source.shown))
+
+    slots = _planners(options, settings) if isinstance(executor, WorkerExecutor) else None
+    plans = plan_models(sources, options, settings, executor, slots, advance, keep_partial)
     work = _Work(plans, options, settings, progress, on_row)
-    jobs = _jobs(work, settings) if executor is None else 0
-    chosen = executor if executor is not None else _executor(jobs)
-    finished = False
+    work.interrupted = is_interrupted(plans)
     try:
-        work.perform(chosen, jobs)
-        finished = True
+        if not work.interrupted:
+            work.perform(executor)
     except KeyboardInterrupt:
         work.interrupted = True
         if not keep_partial:
             raise
     finally:
-        if executor is None:
-            chosen.shutdown(wait=True, cancel_futures=not finished)
         tasks.close_kept(work.name)
     return work.result()
 
 
-def _jobs(work: _Work, settings: Settings) -> int:
-    """How many workers: what was asked for or what the work is worth, and no more than memory allows."""
-    jobs = settings.jobs
-    if jobs is None:
-        jobs = memory.processors() if work.seconds > _WORTH_WORKERS else 1
-    return min(jobs, work.budget.most_workers(work.views))
+def most_workers(settings: Settings) -> int:
+    """How many worker processes a run may have at all."""
+    return settings.jobs or memory.processors()
 
 
-def _executor(jobs: int) -> Executor:
-    return executors.InlineExecutor() if jobs == 1 else executors.WorkerExecutor(jobs)
+def _planners(options: Options, settings: Settings) -> int:
+    """How many workers may read headers at a time."""
+    return min(most_workers(settings), budget_of((), options, settings.max_memory).most_workers(()))
 
 
 class _Work:
@@ -139,6 +132,7 @@ class _Work:
         self._rows: list[list[LayerRow | None]] = [[None] * len(plan.views) for plan in plans]
         self._surveys: list[dict[str, Survey | BaseException]] = [{} for _ in plans]
         self._hashes: dict[str, str | BaseException] = {}
+        self._deaths: Counter[int] = Counter()
         self._emitted = (0, 0)
         self.views = [view for plan in plans for view in plan.views]
         self.budget = budget_of(self.views, options, settings.max_memory)
@@ -146,67 +140,82 @@ class _Work:
         self.seconds = sum(analysis.flops(view) for view in self.views) * _SECONDS_PER_FLOP
         self.seconds += sum(file_bytes(plan) + tensor_bytes(plan) for plan in plans) * _SECONDS_PER_BYTE
 
-    def perform(self, executor: Executor, workers: int) -> None:
-        """Surveys every tensor, then takes the spectra of what is not a copy of something else.
-
-        Args:
-            executor: where tasks run.
-            workers: how many it has; 0 when only it knows, and gets all that memory allows.
-        """
+    def perform(self, executor: Executor) -> None:
+        """Surveys every tensor, then takes the spectra of what is not a copy of something else."""
         self._emit()
-        self._drain(executor, list(self._survey_tasks()), workers)
-        self._drain(executor, list(self._spectrum_tasks()), workers)
-
-    def _drain(self, executor: Executor, tasks: list[Task[Any]], workers: int) -> None:
-        """Runs tasks, the largest first, as many at a time as there are workers, one in reserve, and memory allows."""
-        waiting = deque(sorted(tasks, key=lambda task: -task.cost))
-        running: dict[Future[Any], Task[Any]] = {}
-        slots = workers + 1 if workers else len(tasks)
-        free = self.budget.free(workers)
-        while waiting or running:
-            while waiting and len(running) < slots and (waiting[0].bytes <= free or not running):
-                task = waiting.popleft()
-                free -= task.bytes
-                running[executor.submit(task.call, *task.arguments)] = task
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                task = running.pop(future)
-                free += task.bytes
-                error = future.exception()
-                task.done(error if error is not None else future.result())
-                self._advance(task)
+        slots = self._slots() if isinstance(executor, WorkerExecutor) else None
+        for stage in (self._survey_tasks, self._spectrum_tasks):
+            crew = Crew(executor, slots, self.budget.free(slots or 0), self.settings.timeout)
+            drain(crew, list(stage()), self._advance, self._given_up)
             self._emit()
+
+    def _slots(self) -> int:
+        """How many workers: what was asked for or what the work is worth, and no more than memory allows."""
+        jobs = self.settings.jobs
+        if jobs is None:
+            jobs = memory.processors() if self.seconds > _WORTH_WORKERS else 1
+        return min(jobs, self.budget.most_workers(self.views))
 
     def _advance(self, task: Task[Any]) -> None:
         self._done += task.cost
         if self._progress is not None:
             self._progress(Progress(min(self._done, self.seconds), self.seconds, task.label))
+        self._emit()
+
+    def _given_up(self, task: Task[Any]) -> BaseException | None:
+        """Why nothing more of a model is read, when it has ended too many workers."""
+        if self._deaths[task.model] < MOST_DEATHS:
+            return None
+        return WorkerDiedError("reader_crash", "", f"not read: {self._deaths[task.model]} workers died on this model")
+
+    def _cause(self, number: int, error: BaseException) -> BaseException:
+        """The error of a task; where a worker died because a file changed under it, that is the error."""
+        if not isinstance(error, WorkerDiedError):
+            return error
+        try:
+            for planned in self.plans[number].identities:
+                seam.check_same(planned, seam.identify(planned.path))
+        except FormatError as changed:
+            return type(changed)(changed.category, changed.where, f"{changed.problem}; {error.problem}", changed.path)
+        return error
 
     def _survey_tasks(self) -> Iterable[Task[Any]]:
         for number, plan in enumerate(self.plans):
             wanted = {view.spec.name: view.spec for view in plan.views if self.budget.fits(view)}
             for batch in _batches(list(wanted.values())):
-                names = tuple(spec.name for spec in batch)
-                size = sum(stored_bytes(spec) for spec in batch)
+                yield self._survey_task(number, batch)
+            if wanted:
+                yield from self._hash_tasks(number)
 
-                def done(found: Any, number: int = number, names: tuple[str, ...] = names) -> None:
-                    self._surveyed(number, names, found)
+    def _survey_task(self, number: int, batch: Sequence[TensorSpec]) -> Task[list[Survey | FormatError]]:
+        names = tuple(spec.name for spec in batch)
+        cost = sum(stored_bytes(spec) for spec in batch) * _SECONDS_PER_BYTE
 
-                arguments = (self._target(plan), names)
-                yield Task(tasks.survey_tensors, arguments, size * _SECONDS_PER_BYTE, 2**25, names[-1], done)
-            for path in dict.fromkeys(identity.path for identity in plan.identities if wanted):
-                cost = file_bytes(plan) * _SECONDS_PER_BYTE / max(1, len(plan.identities))
+        def done(found: Sequence[Survey | BaseException] | BaseException) -> Sequence[Task[Any]]:
+            if not isinstance(found, BaseException):
+                self._surveys[number].update(zip(names, found, strict=True))
+                return ()
+            error = self._cause(number, found)
+            died = isinstance(error, WorkerDiedError) and self._deaths[number] < MOST_DEATHS
+            if died and len(batch) > 1:  # one of them did it: each alone, to blame the right one
+                return [self._survey_task(number, (spec,)) for spec in batch]
+            self._deaths[number] += died
+            self._surveys[number].update((name, error) for name in names)
+            return ()
 
-                def hashed(found: Any, path: str = path) -> None:
-                    self._hashes[path] = found
+        arguments = (self._target(self.plans[number]), names)
+        most = min(self.settings.limits.reading_bytes, self.budget.total)
+        return Task(tasks.survey_tensors, arguments, number, cost, _SURVEY_BYTES, most, names[-1], done)
 
-                yield Task(tasks.hash_file, (path,), cost, 2**22, os.path.basename(path), hashed)
+    def _hash_tasks(self, number: int) -> Iterable[Task[str]]:
+        for identity in self.plans[number].identities:
 
-    def _surveyed(self, number: int, names: Sequence[str], found: Sequence[Survey | BaseException] | BaseException) -> None:
-        if isinstance(found, BaseException):
-            self._surveys[number].update((name, found) for name in names)
-        else:
-            self._surveys[number].update(zip(names, found, strict=True))
+            def done(found: str | BaseException, path: str = identity.path) -> Sequence[Task[Any]]:
+                self._hashes[path] = found
+                return ()
+
+            cost, label = identity.size * _SECONDS_PER_BYTE, os.path.basename(identity.path)
+            yield Task(tasks.hash_file, (identity.path,), number, cost, _HASH_BYTES, 16 * _HASH_BYTES, label, done)
 
     def _target(self, plan: Plan) -> Target:
         return Target(plan.source.path, self.settings, plan.identities, self.name)
@@ -246,19 +255,22 @@ class _Work:
         view = plan.views[place]
         tensor = self._surveys[number][view.spec.name]
 
-        def done(found: LayerRow | BaseException) -> None:
+        def done(found: LayerRow | BaseException) -> Sequence[Task[Any]]:
+            self._deaths[number] += isinstance(found, WorkerDiedError) and self._deaths[number] < MOST_DEATHS
             for other in places:
                 twin = plan.views[other]
                 if isinstance(found, BaseException):
-                    reason, message = _failure(found)
+                    reason, message = _failure(self._cause(number, found))
                     survey = tensor if isinstance(tensor, Survey) else Survey()
                     self._rows[number][other] = analysis.failed(plan.reader, twin, survey, self.options, reason, message)
                 else:
                     self._rows[number][other] = found if other == place else _tied(found, view, twin)
+            return ()
 
         cost = analysis.flops(view) * _SECONDS_PER_FLOP
+        need = self.budget.bytes(view)
         arguments = (self._target(plan), view, tensor, self.options, self.budget.method(view))
-        return Task(tasks.spectrum_of_view, arguments, cost, self.budget.bytes(view), view.spec.name, done)
+        return Task(tasks.spectrum_of_view, arguments, number, cost, need, 2 * need + _SPARE_BYTES, view.spec.name, done)
 
     def _emit(self) -> None:
         """Hands over the rows that are complete up to a point, in plan order."""
@@ -307,13 +319,10 @@ class _Work:
 
 def _failure(error: BaseException) -> tuple[str, str]:
     """Reason and message of a row whose task failed."""
-    if isinstance(error, FormatError):
-        return error.category, error.problem
     if isinstance(error, MemoryError):
         return "memory_limit", "ran out of memory"
-    if (words := executors.death(error)) is not None:
-        return "reader_crash", words
-    raise error  # our own bug: never a row
+    known = as_format_error(error)
+    return known.category, known.problem
 
 
 def _placed(row: LayerRow, plan: Plan) -> LayerRow:

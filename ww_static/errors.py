@@ -60,6 +60,23 @@ class ReaderError(FormatError):
     """A reader broke its contract, or died."""
 
 
+class WorkerDiedError(ReaderError):
+    """The process that read the file is gone: a signal, a limit of the operating system, or too much time."""
+
+
+def as_format_error(error: BaseException) -> FormatError:
+    """`error` as what is wrong with a file: a bug of ours costs that file, is called ``internal_error``, and goes on.
+
+    Raises:
+        BaseException: `error` itself, when it is no error at all but an interruption.
+    """
+    if isinstance(error, FormatError):
+        return error
+    if not isinstance(error, Exception):
+        raise error
+    return FormatError("internal_error", "", f"{type(error).__name__}: {error}; this is a bug of ww-static"[:500])
+
+
 def escape(text: str) -> str:
     """`text` with control, bidirectional and undecodable characters written as escapes, on one line.
 

@@ -1,34 +1,25 @@
-"""Where tasks run: in this process, or in supervised worker processes behind the standard Executor shape."""
+"""Where tasks run: in supervised worker processes behind the standard Executor shape, or in this process."""
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
+
+from ww_static.confinement import Allowance, confine, within
+from ww_static.errors import WorkerDiedError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-
-
-def one_blas_thread() -> None:
-    """Asks BLAS for one thread: by the environment when numpy is not loaded yet, else through threadpoolctl.
-
-    More threads change the last bits and collapse on a loaded machine; layers are the unit of parallel work.
-    """
-    for variable in _THREADS:
-        os.environ[variable] = "1"
-    if "numpy" in sys.modules:
-        from threadpoolctl import threadpool_limits
-
-        threadpool_limits(1, user_api="blas")
+_TASKS_OF_A_WORKER = 1000  # then a fresh one takes its place
+_UNLIMITED = Allowance(seconds=10.0**6, nbytes=2**46)
 
 
 class _OneThread:
@@ -40,8 +31,7 @@ class _OneThread:
         self._limits: Any = None
 
     def hold(self) -> None:
-        """One holder more; the first one sets the limit."""
-        import numpy  # noqa: F401  (its BLAS must be loaded before it can be limited)
+        """One holder more."""
         from threadpoolctl import threadpool_limits
 
         with self._lock:
@@ -61,7 +51,10 @@ _one_thread = _OneThread()
 
 
 class InlineExecutor(Executor):
-    """Runs each task in this process, at once, with one BLAS thread until it is shut down."""
+    """Runs each task in this process, at once, with one BLAS thread until it is shut down.
+
+    Nothing contains a file that kills its reader: for files that are trusted, and for tests.
+    """
 
     def __init__(self) -> None:
         _one_thread.hold()
@@ -105,37 +98,97 @@ class _Context(type(_BASE)):  # type: ignore[misc]
     Process = _Worker
 
 
-class WorkerExecutor(Executor):
-    """Worker processes under supervision (pebble): a worker that dies costs its task and nothing else.
+def start_server() -> None:
+    """Starts the process that workers are forked from, where there is one; it loads what they need meanwhile."""
+    if not sys.platform.startswith("linux"):
+        return
+    from multiprocessing import forkserver
 
-    Args:
-        jobs: number of processes.
-    """
+    _BASE.set_forkserver_preload(["ww_static.preload"])
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        forkserver.ensure_running()
+    finally:
+        sys.modules["__main__"] = script
 
-    def __init__(self, jobs: int) -> None:
-        from pebble import ProcessPool
 
-        self._pool: Any = ProcessPool(max_workers=jobs, initializer=_start_worker, context=_Context())
+class _Hand:
+    """One worker under supervision (pebble), in a pool of its own: nothing that it holds when it dies holds up another."""
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Schedules a task; a dead worker makes its future raise `WorkerDied`."""
-        future: Future[T] = self._pool.schedule(fn, args=list(args), kwargs=dict(kwargs))
-        return future
+    def __init__(self) -> None:
+        self._pool: Any = None
+        self._futures: list[Future[Any]] = []
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Ends the workers; running tasks are stopped when `cancel_futures` is true."""
-        if cancel_futures:
+    @property
+    def load(self) -> int:
+        """How many tasks are running or waiting here."""
+        self._futures = [future for future in self._futures if not future.done()]
+        return len(self._futures)
+
+    def take(self, allowance: Allowance, call: Callable[..., T], arguments: tuple[Any, ...]) -> Future[T]:
+        """Schedules a task after those that wait here already."""
+        outer: Future[T] = Future()
+        self._futures.append(outer)
+        inner = self._scheduled(allowance, call, arguments)
+        inner.add_done_callback(lambda done: _pass_on(done, outer, allowance))
+        return outer
+
+    def _scheduled(self, allowance: Allowance, call: Callable[..., T], arguments: tuple[Any, ...]) -> Any:
+        task = {"args": [allowance, call, arguments], "timeout": allowance.seconds}
+        if self._pool is not None:
+            try:
+                return self._pool.schedule(within, **task)
+            except RuntimeError:  # an idle worker was killed, and its pool gave up
+                self.end()
+        self._pool = _pool()
+        return self._pool.schedule(within, **task)
+
+    def wait(self) -> None:
+        """Until everything that was scheduled here is done."""
+        for future in self._futures:
+            future.exception()
+
+    def end(self) -> None:
+        """Ends the worker, whatever it is doing."""
+        if self._pool is not None:
             self._pool.stop()
-        else:
-            self._pool.close()
-        if wait:
             self._pool.join()
+            self._pool = None
 
 
-def death(error: BaseException) -> str | None:
-    """How a worker died, when that is why a future failed: the signal's name or the exit code."""
+def _pool() -> Any:
+    from pebble import ProcessPool
+
+    return ProcessPool(max_workers=1, max_tasks=_TASKS_OF_A_WORKER, initializer=confine, context=_Context())
+
+
+def _pass_on(done: Any, outer: Future[T], allowance: Allowance) -> None:
+    """The outcome of a pebble future as one of ours: a worker that is gone becomes an error that says why."""
+    if done.cancelled():
+        outer.cancel()
+        return
+    error = done.exception()
+    if error is None:
+        outer.set_result(done.result())
+    elif (words := _death(error, allowance)) is not None:
+        outer.set_exception(WorkerDiedError("reader_crash", "", words))
+    else:
+        outer.set_exception(error)
+
+
+def _death(error: BaseException, allowance: Allowance) -> str | None:
+    """How a worker ended, when that is why a task failed: a signal's name, an exit code, a limit."""
+    from concurrent.futures import BrokenExecutor
+
     from pebble import ProcessExpired
 
+    if isinstance(error, TimeoutError) and error.args[:1] == ("Task timeout",):
+        return f"worker was ended after {allowance.seconds:.0f} s; --timeout allows more"
+    if isinstance(error, BrokenExecutor):
+        return "worker died"
+    if not isinstance(error, Exception):
+        return f"worker was left by {type(error).__name__}"
     if not isinstance(error, ProcessExpired):
         return None
     code = error.exitcode
@@ -144,6 +197,49 @@ def death(error: BaseException) -> str | None:
     return f"worker ended with exit code {code}"
 
 
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
-    one_blas_thread()
+class WorkerExecutor(Executor):
+    """Supervised worker processes, each started when it is first needed: one that dies costs its task and nothing else.
+
+    Args:
+        jobs: most processes.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs = jobs
+        self._hands: list[_Hand] = []
+        start_server()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Schedules a task without limits of its own; `delegate` sets some."""
+        if kwargs:
+            raise TypeError("tasks of workers take positional arguments")
+        return self.delegate(_UNLIMITED, fn, args)
+
+    def delegate(self, allowance: Allowance, call: Callable[..., T], arguments: tuple[Any, ...]) -> Future[T]:
+        """Schedules `call(*arguments)`; when its worker dies or is ended, the future raises `WorkerDiedError`."""
+        hand = min(self._hands, key=lambda one: one.load, default=None)
+        if hand is None or (hand.load and len(self._hands) < self._jobs):
+            hand = _Hand()
+            self._hands.append(hand)
+        return hand.take(allowance, call, arguments)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Ends the workers, after what they are doing or, when `cancel_futures` is true, at once."""
+        for hand in self._hands:
+            if not cancel_futures:
+                hand.wait()
+            hand.end()
+        self._hands = []
+
+
+@contextmanager
+def hired(jobs: int, executor: Executor | None = None) -> Iterator[Executor]:
+    """`executor` as it is, or at most `jobs` worker processes, which end with the block."""
+    if executor is not None:
+        yield executor
+        return
+    workers = WorkerExecutor(jobs)
+    try:
+        yield workers
+    finally:
+        workers.shutdown(cancel_futures=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ww_static import registry, seam
+from ww_static.errors import FormatError
 from ww_static.registry import ReaderEntry
 
 # Files of a folder that are models by their name, when no reader claims them: they are reported, never left out.
@@ -31,6 +32,7 @@ class Source:
         root: the folder that was scanned; no link may lead out of it. None for a file that was named itself.
         beside: files of the same folder or below it that are models by their name and that no reader claims; they are
             reported.
+        error: why it cannot even be looked for.
     """
 
     path: str
@@ -38,6 +40,7 @@ class Source:
     model_id: str
     root: str | None = None
     beside: tuple[str, ...] = ()
+    error: FormatError | None = None
 
 
 def locate(arguments: Sequence[str], readers: Sequence[str] | None = None) -> list[Source]:

@@ -20,17 +20,18 @@ class Settings:
     """How a run is carried out. Nothing here changes a number in a row that is computed.
 
     Attributes:
-        jobs: most worker processes, fewer when memory is short; 1 runs in this process; None chooses by the work and the
-            processors at hand.
+        jobs: most worker processes, fewer when memory is short; None chooses by the work and the processors at hand.
         max_memory: private memory of all processes together, in bytes; None for a share of what the machine has.
         limits: what a file may ask for.
         readers: names of the readers that may be used; None for all.
+        timeout: seconds that a worker may be busy with a file beyond what its size explains.
     """
 
     jobs: int | None = 1
     max_memory: int | None = None
     limits: Limits = field(default_factory=Limits)
     readers: tuple[str, ...] | None = None
+    timeout: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)

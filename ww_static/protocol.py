@@ -45,6 +45,7 @@ class Limits:
         pickle_line: longest line of text in a pickle, in bytes.
         view_elements: elements that any view of a storage may have.
         view_ratio: most elements per element of the storage beyond that.
+        reading_bytes: private memory that a worker may take to open a file or to go through its values.
     """
 
     header_bytes: int = 100_000_000
@@ -68,6 +69,7 @@ class Limits:
     pickle_line: int = 65_536
     view_elements: int = 134_217_728
     view_ratio: int = 16
+    reading_bytes: int = 805_306_368
 
 
 @dataclass(frozen=True, slots=True)

@@ -318,12 +318,3 @@ def _cover(source: int | bytes, offset: int, dtype: str, first: int, stop: int) 
     if bits == 6 and length % 3:
         raw = np.concatenate([raw, np.zeros(-length % 3, np.uint8)])
     return dtypes.unpack(raw, dtype), -(first // group * group)
-
-
-def _map(descriptor: int, begin: int, length: int) -> tuple[mmap.mmap, int]:
-    """A map of `length` bytes from `begin` on, and the byte of the file where it really starts."""
-    aligned = begin // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-    try:
-        return mmap.mmap(descriptor, begin - aligned + length, access=mmap.ACCESS_READ, offset=aligned), aligned
-    except OSError as error:
-        raise io_error(error) from error

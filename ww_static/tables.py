@@ -29,7 +29,7 @@ class Tables:
         finding_rows, file_rows: the two tables beside it.
         summary: means and counts.
         parameters: the options that numbers depend on.
-        exit_code: 0, or 3 when something could not be read or there was nothing to analyse.
+        exit_code: 0; 3 when something could not be read or there was nothing to analyse; 4 after a bug of ours.
         errors: what could not be opened, as it was raised; each has a row with status error.
         interrupted: the run was stopped before its end.
     """

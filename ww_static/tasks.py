@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ww_static import analysis, seam, storage
 from ww_static.analysis import Survey
-from ww_static.errors import FormatError
+from ww_static.errors import FormatError, LimitError
 from ww_static.layers import LayerView
 from ww_static.options import Options
 from ww_static.plan import Settings
@@ -46,6 +46,8 @@ def survey_tensors(target: Target, names: Sequence[str]) -> list[Survey | Format
         except FormatError as error:
             checkpoint.check_unchanged()  # a file that changes is told from one that never held the bytes
             found.append(error)
+        except MemoryError:
+            found.append(LimitError("memory_limit", f"tensor '{name}'", "ran out of memory"))
     checkpoint.check_unchanged()
     return found
 
@@ -89,6 +91,8 @@ def open_planned(target: Target) -> OpenCheckpoint:
     if _kept.target is not None and _kept.checkpoint is not None and _is_open(_kept.target.run, _kept.checkpoint):
         _of_run[_kept.target.run].remove(_kept.checkpoint)
         _kept.checkpoint.close()
+    for planned in target.identities:
+        seam.check_same(planned, seam.identify(planned.path))
     checkpoint = seam.open_checkpoint(target.path, target.settings.limits, target.settings.readers)
     _kept.target, _kept.checkpoint = target, checkpoint
     with _lock:

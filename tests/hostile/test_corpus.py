@@ -21,6 +21,7 @@ import ww_static
 from support import load_module, safetensors_bytes
 from ww_static import api, models
 from ww_static.errors import escape
+from ww_static.executors import WorkerExecutor
 from ww_static.options import Options
 from ww_static.plan import Settings
 from ww_static.results import Result
@@ -91,8 +92,15 @@ def _executed(root: Path) -> list[str]:
     return [path for path in inside + above if os.path.basename(path).startswith("WWS_PWNED")]
 
 
-def _analyzed(path: str) -> Result:
-    return api.analyze_sources(models.locate([path]), Options(), Settings())
+@pytest.fixture(scope="session")
+def workers() -> Iterator[WorkerExecutor]:
+    pool = WorkerExecutor(2)
+    yield pool
+    pool.shutdown(cancel_futures=True)
+
+
+def _analyzed(path: str, workers: WorkerExecutor) -> Result:
+    return api.analyze_sources(models.locate([path]), Options(), Settings(jobs=2), workers)
 
 
 def _category(name: str | None) -> str:
@@ -106,6 +114,7 @@ def _outcome(result: Result) -> tuple[str, set[str]]:
         assert len(result.rows) == 1, "a refusal is one row"
         assert result.exit_code == 3
         return "reject", {_category(row.category) for row in errors}
+    assert result.exit_code != 4, "a bug of ours"
     found = {_category(row.category) for row in result.finding_rows}
     found |= {row.reason for row in result.rows if row.reason in LAYER_STATUSES}
     return ("flag" if found else "accept"), found
@@ -123,9 +132,9 @@ def _passes(case: dict[str, Any], outcome: str, found: set[str]) -> bool:
 
 
 @pytest.mark.parametrize("case", OURS, ids=lambda case: case["id"])
-def test_a_case_ends_as_the_corpus_says(corpus: Corpus, case: dict[str, Any]) -> None:
+def test_a_case_ends_as_the_corpus_says(corpus: Corpus, workers: WorkerExecutor, case: dict[str, Any]) -> None:
     path = corpus.path(case)
-    result = _analyzed(path)
+    result = _analyzed(path, workers)
     outcome, found = _outcome(result)
     assert _passes(case, outcome, found), f"{case['wrong']}: {outcome} {sorted(found)}"
     assert "unsafe_pickle" not in found or result.exit_code == 3, "what can run code elsewhere is never clean"
@@ -207,7 +216,7 @@ def test_control_characters_in_names_are_escaped_wherever_they_are_printed(tmp_p
         assert "b\\x0a\\x1b[31m\\u202e" in process.stderr.decode("utf-8")
 
 
-def test_files_of_other_formats_each_end_as_one_row_and_nothing_runs(corpus: Corpus) -> None:
+def test_files_of_other_formats_each_end_as_one_row_and_nothing_runs(corpus: Corpus, workers: WorkerExecutor) -> None:
     cases = {
         os.path.join(corpus.root, case["file"]): case
         for case in OTHERS
@@ -215,7 +224,7 @@ def test_files_of_other_formats_each_end_as_one_row_and_nothing_runs(corpus: Cor
     }
     sources = [models.Source(path, os.path.basename(path), path) for path in cases]
     before = _heavy()
-    result = api.analyze_sources(sources, Options(), Settings(readers=("safetensors",)))
+    result = api.analyze_sources(sources, Options(), Settings(readers=("safetensors",)), workers)
     assert _heavy() == before
     assert _executed(corpus.root) == []
     assert BAIT not in repr(result.rows)
@@ -237,19 +246,19 @@ def _heavy() -> set[str]:
     return {name for name in sys.modules if name.partition(".")[0] in ("torch", "tensorflow", "keras", "jax", "onnx", "h5py")}
 
 
-def test_one_scan_of_everything_gives_each_file_the_rows_it_has_alone(corpus: Corpus) -> None:
+def test_one_scan_of_everything_gives_each_file_the_rows_it_has_alone(corpus: Corpus, workers: WorkerExecutor) -> None:
     cases = [case for case in CASES if "driver" not in case.get("needs", []) and not corpus.missing.get(case["id"])]
     cases = [case for case in cases if not case["file"].endswith("huge_dir")]
     paths = [os.path.join(corpus.root, case["file"]) for case in cases]
     sources = models.locate(paths)
-    together = api.analyze_sources(sources, Options(), Settings())
+    together = api.analyze_sources(sources, Options(), Settings(jobs=2), workers)
     assert together.exit_code == 3
     assert _executed(corpus.root) == []
     rows: dict[str | None, list[Any]] = {}
     for row in together.rows:
         rows.setdefault(row.model_id, []).append(_comparable(row))
     for source in sources:
-        alone = api.analyze_sources([source], Options(), Settings())
+        alone = api.analyze_sources([source], Options(), Settings(jobs=2), workers)
         assert [_comparable(row) for row in alone.rows] == rows.get(source.model_id, []), source.path
 
 

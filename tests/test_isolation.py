@@ -1,0 +1,300 @@
+"""Isolation: whatever a file does to the process that reads it costs its own rows, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ww_static as ww
+from support import ROOT, safetensors_bytes
+from ww_static.confinement import Allowance
+from ww_static.errors import WorkerDiedError
+from ww_static.executors import InlineExecutor, WorkerExecutor
+from ww_static.results import Result
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limits of Linux")
+
+# What each deed costs: the category, and what the message says.
+DEEDS = {
+    "segv": ("reader_crash", "worker died by SIGSEGV"),
+    "abort": ("reader_crash", "worker died by SIGABRT"),
+    "kill": ("reader_crash", "worker died by SIGKILL"),
+    "loop": ("reader_crash", r"worker was ended after \d+ s; --timeout allows more"),
+    "stuck": ("reader_crash", r"worker was ended after \d+ s; --timeout allows more"),
+    "sleep": ("reader_crash", r"worker was ended after \d+ s; --timeout allows more"),
+    "leave": ("reader_crash", r"worker was ended after \d+ s; --timeout allows more"),
+    "exit": ("reader_crash", "worker was left by SystemExit"),
+    "hog": ("limit|memory_limit", "does not fit into memory|ran out of memory"),
+    "creep": ("limit|memory_limit", "does not fit into memory|ran out of memory"),
+    "write": ("reader_crash", "File too large"),
+    "cut": ("changed_while_reading|reader_crash", "worker died by SIGBUS"),
+}
+
+ENDLESS = ("loop", "stuck", "sleep", "leave")  # only these get little time
+
+
+@pytest.fixture(autouse=True)
+def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Installs the evil reader for this process and its workers; gives the folder of the test's models."""
+    site = tmp_path / "site"
+    info = site / "evil-1.0.dist-info"
+    info.mkdir(parents=True)
+    shutil.copy(ROOT / "tests" / "evil_reader.py", site / "evil_reader.py")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ww_static.readers]\nevil = evil_reader\n")
+    monkeypatch.syspath_prepend(os.fspath(site))
+    monkeypatch.setenv("PYTHONPATH", os.fspath(site))
+    folder = tmp_path / "models"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def workers() -> Iterator[WorkerExecutor]:
+    pool = WorkerExecutor(2)
+    yield pool
+    pool.shutdown(cancel_futures=True)
+
+
+def deed(folder: Path, when: str, name: str) -> Path:
+    path = folder / f"{name}.evil"
+    path.write_text(f"EVIL {when} {name}\n" + "x" * 8192)
+    return path
+
+
+def honest(folder: Path) -> list[Path]:
+    """Two good models, one before and one after every evil one in the order of names."""
+    paths = [folder / "a.safetensors", folder / "z.safetensors"]
+    for seed, path in enumerate(paths):
+        rng = np.random.default_rng(seed)
+        path.write_bytes(safetensors_bytes({f"layer.{i}.weight": rng.standard_t(3, (60, 40)) for i in range(3)}))
+    return paths
+
+
+def patience(name: str) -> float:
+    return 1.0 if name in ENDLESS else 60.0
+
+
+def rows_of(result: Result, model: str) -> list[Any]:
+    return [row for row in result.rows if row.model_id == model]
+
+
+@pytest.mark.parametrize("name", DEEDS)
+def test_a_file_that_ends_its_worker_when_opened_is_one_row(evil: Path, workers: WorkerExecutor, name: str) -> None:
+    good = honest(evil)
+    clean = ww.analyze(good, executor=workers)
+    result = ww.analyze([good[0], deed(evil, "open", name), good[1]], executor=workers, timeout=patience(name))
+    (row,) = rows_of(result, name)
+    category, words = DEEDS[name]
+    assert row.status == "error"
+    assert re.fullmatch(category, row.category)
+    assert re.search(words, row.message)
+    assert [row for row in result.rows if row.model_id != name] == list(clean.rows)
+    assert result.exit_code == 3
+    assert not (evil / "WRITTEN").exists() or (evil / "WRITTEN").stat().st_size == 0
+
+
+@pytest.mark.parametrize("name", DEEDS)
+def test_a_tensor_that_ends_its_worker_when_read_is_one_row(evil: Path, workers: WorkerExecutor, name: str) -> None:
+    good = honest(evil)
+    clean = ww.analyze([*good, deed(evil, "read", "nothing")], executor=workers)
+    result = ww.analyze([good[0], deed(evil, "read", name), good[1]], executor=workers, timeout=patience(name))
+    sound, broken = sorted(rows_of(result, name), key=lambda row: row.name == "bad.weight")
+    category, words = DEEDS[name]
+    assert broken.status == "failed"
+    assert re.fullmatch(category, broken.reason)
+    assert re.search(words, broken.message)
+    for model in ("a", "z"):
+        assert rows_of(result, model) == rows_of(clean, model)
+    if name != "cut":  # then nothing of the file can be trusted any more
+        (expected,) = [row for row in rows_of(clean, "nothing") if row.name == "good.weight"]
+        assert (sound.status, sound.alpha, sound.content_hash) == ("success", expected.alpha, expected.content_hash)
+    assert result.exit_code == 3
+
+
+def test_a_model_that_ends_worker_after_worker_is_given_up(evil: Path, workers: WorkerExecutor) -> None:
+    """Three deaths, not one for each tensor."""
+    from ww_static import engine
+
+    path = deed(evil, "read", "segv")
+    text = (evil.parent / "site" / "evil_reader.py").read_text()
+    many = text.replace('("good", "bad")', "map(str, range(40))").replace('spec.name == "bad.weight"', "True")
+    (evil.parent / "site" / "evil_reader.py").write_text(many)
+    result = ww.analyze(path, executor=workers)
+    said = [row.message for row in result.rows]
+    assert len(said) == 40
+    assert said.count("worker died by SIGSEGV") == engine.MOST_DEATHS
+    assert said.count(f"not read: {engine.MOST_DEATHS} workers died on this model") == 40 - engine.MOST_DEATHS
+
+
+def test_what_a_file_prints_is_neither_data_nor_talk(evil: Path) -> None:
+    path = deed(evil, "open", "chat")
+    done = subprocess.run(
+        [sys.executable, "-m", "ww_static", "analyze", str(path), "-f", "json"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert [row["name"] for row in json.loads(done.stdout)["layers"]] == ["bad.weight", "good.weight"]
+    assert done.stderr == ""
+
+
+def limits() -> dict[str, tuple[int, int]]:
+    names = ("RLIMIT_CORE", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_DATA", "RLIMIT_CPU")
+    return {name: resource.getrlimit(getattr(resource, name)) for name in names}
+
+
+def environment() -> tuple[str | None, str | None, str, list[str]]:
+    targets = [os.readlink(f"/proc/self/fd/{number}") for number in (0, 1, 2)]
+    return os.environ.get("HDF5_PLUGIN_PATH"), os.environ.get("HDF5_PLUGIN_PRELOAD"), os.getcwd(), targets
+
+
+def test_a_worker_has_limits_of_its_own_and_this_process_has_none(
+    workers: WorkerExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = limits()
+    found = workers.delegate(Allowance(7.0, 2**28), limits, ()).result(60)
+    assert found["RLIMIT_CORE"][0] == found["RLIMIT_FSIZE"][0] == 0
+    assert found["RLIMIT_NOFILE"][0] <= 512
+    assert 2**28 < found["RLIMIT_DATA"][0] < 2**30
+    assert 7 < found["RLIMIT_CPU"][0] < 60
+    assert limits() == before
+    plugins, preload, _, targets = workers.submit(environment).result(60)
+    assert (plugins, preload, targets) == (None, "::", ["/dev/null"] * 3)
+
+
+def test_a_task_after_a_large_one_is_held_to_its_own_limit(workers: WorkerExecutor) -> None:
+    assert workers.delegate(Allowance(60, 2**30), hoard, (2**29,)).result(60) == 2**29
+    with pytest.raises(MemoryError):
+        workers.delegate(Allowance(60, 2**26), hoard, (2**29,)).result(60)
+    assert workers.delegate(Allowance(60, 2**30), hoard, (2**29,)).result(60) == 2**29
+
+
+def hoard(size: int) -> int:
+    return len(bytearray(size))
+
+
+def test_workers_are_reused(workers: WorkerExecutor) -> None:
+    assert len({workers.submit(os.getpid).result(60) for _ in range(20)}) <= 2
+
+
+def test_an_idle_worker_that_is_killed_is_replaced() -> None:
+    pool = WorkerExecutor(1)
+    try:
+        first = pool.submit(os.getpid).result(60)
+        os.kill(first, signal.SIGKILL)
+        for _ in range(100):  # its supervisor looks ten times a second
+            try:
+                second = pool.submit(os.getpid).result(60)
+            except WorkerDiedError:
+                time.sleep(0.05)
+                continue
+            assert second != first
+            break
+        else:
+            pytest.fail("no worker came back")
+    finally:
+        pool.shutdown()
+
+
+def test_the_parent_opens_and_maps_nothing_of_a_model(evil: Path) -> None:
+    """An audit hook in the process of the command: every open, listing and map below the folder of the models is counted."""
+    honest(evil)
+    (evil / "config.json").write_text('{"model_type": "bert"}')
+    script = textwrap.dedent("""
+        import os, sys
+        folder, command = sys.argv[1], sys.argv[2:]
+        touched = []
+        def watch(event, arguments):
+            if event in ("open", "os.listdir", "os.scandir") and arguments and isinstance(arguments[0], (str, bytes)):
+                if os.fsdecode(arguments[0]).startswith(folder):
+                    touched.append((event, arguments[0]))
+            if event == "mmap.__new__":
+                touched.append((event, arguments[:2]))
+        sys.addaudithook(watch)
+        from ww_static import cli
+        code = cli._run([*command, folder, "-f", "json"])
+        assert code == 0, code
+        assert touched == [], touched
+        open(os.path.join(folder, "config.json")).close()
+        assert touched, "the hook does not see an open"
+    """)
+    for command in (["analyze"], ["describe"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, os.fspath(evil), *command], capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+
+
+def big(path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    path.write_bytes(safetensors_bytes({f"layer.{i}.weight": rng.standard_normal((400, 300)).astype("f4") for i in range(6)}))
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 3)
+
+
+def rewrite(path: Path) -> None:
+    size = path.stat().st_size
+    with path.open("r+b") as stream:
+        stream.seek(size // 2)
+        stream.write(bytes(size // 4))
+
+
+def replace_by_rename(path: Path) -> None:
+    other = path.with_suffix(".new")
+    big(other, 99)
+    os.replace(other, path)
+
+
+@pytest.mark.parametrize("change", [cut, rewrite, replace_by_rename])
+def test_a_file_that_changes_while_it_is_read_costs_itself_only(evil: Path, workers: WorkerExecutor, change: Any) -> None:
+    """At 21 moments of a run, from before its first task to after its last."""
+    rng = np.random.default_rng(11)
+    other, victim = evil / "a.safetensors", evil / "v.safetensors"
+    big(other, 1)
+    big(victim, 2)
+    began = time.monotonic()
+    clean = ww.analyze([other, victim], executor=workers)
+    length = time.monotonic() - began
+    touched = 0
+    for moment in (0.0, *rng.uniform(0, 1.2, 19), 1.5):
+        big(victim, 2)
+        timer = threading.Timer(moment * length, change, (victim,))
+        timer.start()
+        result = ww.analyze([other, victim], executor=workers)
+        timer.join()
+        assert rows_of(result, "a") == rows_of(clean, "a")
+        same = rows_of(result, "v") == rows_of(clean, "v")
+        trouble = {row.reason or row.category for row in rows_of(result, "v") if row.status in ("failed", "error")}
+        trouble |= {row.category for row in result.file_rows if row.model_id == "v" and row.status == "error"}
+        if result.exit_code == 3:
+            assert trouble <= {"changed_while_reading", "truncated", "size_mismatch", "reader_crash"}, trouble
+            touched += 1
+        else:  # too early or too late: one state of the file, whole
+            assert trouble == set()
+            assert same or change is not cut
+    assert touched
+
+
+def test_in_this_process_nothing_is_contained_and_nothing_is_limited(evil: Path) -> None:
+    """For files that are trusted: the inline executor gives the same rows."""
+    good = honest(evil)
+    before = limits()
+    with InlineExecutor() as here:
+        assert ww.analyze(good, executor=here).layers.equals(ww.analyze(good).layers)
+    assert limits() == before

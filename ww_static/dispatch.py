@@ -1,0 +1,98 @@
+"""Tasks on their way to an executor and back: the largest first, as many at a time as there are workers and memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from ww_static.confinement import Allowance
+from ww_static.executors import WorkerExecutor
+
+T = TypeVar("T")
+
+_PATIENCE = 30  # times the estimated seconds that a task may take on a slow or busy machine
+
+
+@dataclass(frozen=True, slots=True)
+class Task(Generic[T]):
+    """A call to make somewhere.
+
+    Attributes:
+        call, arguments: what to do; both are sent to another process.
+        model: number of the model that it reads.
+        cost: estimated seconds.
+        bytes: private memory that is set aside for it while it runs.
+        most: private memory at which it is stopped.
+        label: what progress shows.
+        done: gets the result or the error, and may give tasks that follow from it.
+    """
+
+    call: Callable[..., T]
+    arguments: tuple[Any, ...]
+    model: int
+    cost: float
+    bytes: int
+    most: int
+    label: str
+    done: Callable[[T | BaseException], Iterable[Task[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Who does the work, and what they get for it.
+
+    Attributes:
+        executor: where tasks run.
+        slots: most tasks at a time; None when only the executor knows.
+        free: bytes of private memory for all tasks that run at a time.
+        timeout: seconds that a task may take beyond what its cost explains.
+    """
+
+    executor: Executor
+    slots: int | None
+    free: int
+    timeout: float
+
+    def start(self, task: Task[T]) -> Future[T]:
+        """Hands a task over; only workers of our own are held to limits."""
+        if isinstance(self.executor, WorkerExecutor):
+            allowance = Allowance(self.timeout + _PATIENCE * task.cost, task.most)
+            return self.executor.delegate(allowance, task.call, task.arguments)
+        return self.executor.submit(task.call, *task.arguments)
+
+
+def drain(
+    crew: Crew,
+    tasks: Iterable[Task[Any]],
+    finished: Callable[[Task[Any]], None],
+    refused: Callable[[Task[Any]], BaseException | None] = lambda _: None,
+) -> None:
+    """Runs tasks, and those that follow from them.
+
+    Args:
+        crew: who does it.
+        tasks: in any order.
+        finished: called after each task, when its result has been handed over.
+        refused: a reason not to run a task at all, which it gets in place of a result.
+    """
+    waiting = deque(sorted(tasks, key=lambda task: -task.cost))
+    running: dict[Future[Any], Task[Any]] = {}
+    free = crew.free
+    while waiting or running:
+        while waiting and (crew.slots is None or len(running) < crew.slots) and (waiting[0].bytes <= free or not running):
+            task = waiting.popleft()
+            if (reason := refused(task)) is not None:
+                waiting.extend(task.done(reason))
+                finished(task)
+                continue
+            free -= task.bytes
+            running[crew.start(task)] = task
+        for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
+            task = running.pop(future)
+            free += task.bytes
+            error = future.exception()
+            waiting.extend(task.done(error if error is not None else future.result()))
+            finished(task)

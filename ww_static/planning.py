@@ -1,0 +1,97 @@
+"""What there is to analyze: models found and planned by workers, so that this process opens none of their files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+
+from ww_static import memory, models
+from ww_static.confinement import Allowance
+from ww_static.dispatch import Crew, Task, drain
+from ww_static.errors import FormatError, LimitError, WorkerDiedError, as_format_error
+from ww_static.executors import WorkerExecutor
+from ww_static.models import Source
+from ww_static.options import Options
+from ww_static.plan import Plan, Settings, plan_model
+
+_SECONDS_PER_HEADER_BYTE = 3e-8
+_PLAN_BYTES = 2**26  # private memory that is set aside for reading a header
+
+
+def locate(arguments: Sequence[str], settings: Settings, executor: Executor) -> list[Source]:
+    """The models that paths, folders and glob patterns mean (`models.locate`), looked for by a worker."""
+    given = (tuple(arguments), settings.readers)
+    if isinstance(executor, WorkerExecutor):
+        allowance = Allowance(settings.timeout + len(arguments), settings.limits.reading_bytes)
+        future = executor.delegate(allowance, models.locate, given)
+    else:
+        future = executor.submit(models.locate, *given)
+    try:
+        return future.result()
+    except WorkerDiedError as error:
+        return [Source(path, os.path.basename(path), Path(path).stem or path, error=error.at(path)) for path in arguments]
+
+
+def plan_models(
+    sources: Sequence[Source],
+    options: Options,
+    settings: Settings,
+    executor: Executor,
+    slots: int | None,
+    advance: Callable[[Source], None] = lambda _: None,
+    keep_partial: bool = False,
+) -> list[Plan]:
+    """The plans of models, in their order, each made in a task; one that kills its worker costs itself only.
+
+    Args:
+        sources: what to open.
+        options: what will be computed.
+        settings: how.
+        executor: where tasks run.
+        slots: how many at a time; None when only the executor knows.
+        advance: called with each source that has been planned.
+        keep_partial: turns Ctrl-C into plans with the error ``interrupted`` instead of a KeyboardInterrupt.
+    """
+    not_yet = FormatError("interrupted", "", "was not read")
+    plans = [Plan(source, error=source.error or not_yet.at(source.path)) for source in sources]
+    tasks = []
+    for number, source in enumerate(sources):
+        if source.error is not None:
+            continue
+
+        def done(found: Plan | BaseException, number: int = number) -> Sequence[Task[Plan]]:
+            plans[number] = found if isinstance(found, Plan) else _unread(sources[number], found)
+            return ()
+
+        cost = min(_size(source.path), settings.limits.header_bytes) * _SECONDS_PER_HEADER_BYTE
+        most = settings.limits.reading_bytes
+        tasks.append(Task(plan_model, (source, options, settings), number, cost, _PLAN_BYTES, most, source.shown, done))
+    free = settings.max_memory or memory.available_bytes()
+    try:
+        drain(Crew(executor, slots, free, settings.timeout), tasks, lambda task: advance(sources[task.model]))
+    except KeyboardInterrupt:
+        if not keep_partial:
+            raise
+    return plans
+
+
+def is_interrupted(plans: Sequence[Plan]) -> bool:
+    """Whether some of the models were not planned because the user stopped it."""
+    return any(plan.error is not None and plan.error.category == "interrupted" for plan in plans)
+
+
+def _unread(source: Source, error: object) -> Plan:
+    """The plan of a model that could not be planned."""
+    if isinstance(error, MemoryError):
+        return Plan(source, error=LimitError("limit", "header", "does not fit into memory", source.path))
+    assert isinstance(error, BaseException)
+    return Plan(source, error=as_format_error(error).at(source.path))
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):
+        return 0
