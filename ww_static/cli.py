@@ -192,7 +192,7 @@ def analyze(
     stream = output_format is Format.JSONL and not output
     lines = delivery.Lines()
     signal.signal(signal.SIGTERM, lambda *_: _interrupt())
-    with executors.hired(engine.most_workers(settings)) as crew, display(progress.value, quiet) as shown:
+    with executors.hired(engine.most_workers(settings), wait=False) as crew, display(progress.value, quiet) as shown:
         sources = planning.locate(named, settings, crew)
         on_row = lines if stream else None
         result = api.analyze_sources(sources, options, settings, crew, progress=shown, on_row=on_row, keep_partial=True)
@@ -241,7 +241,7 @@ def describe(
     delivery.check_outputs(output, output_format.value)
     settings = Settings(jobs=1, readers=api.reader_names(_split(readers) or None), timeout=api.seconds(timeout))
     named = _paths(paths)
-    with executors.hired(1) as crew:
+    with executors.hired(1, wait=False) as crew:
         sources = planning.locate(named, settings, crew)
         result = api.describe_sources(sources, options, settings, crew)
     delivery.deliver(
@@ -271,7 +271,7 @@ def readers_check(
     from ww_static.plan import Settings
 
     settings = Settings(jobs=1, readers=_split(readers) or None)
-    with executors.hired(1) as crew:
+    with executors.hired(1, wait=False) as crew:
         (plan,) = planning.plan_models([Source(path, path, path)], Options(), settings, crew, 1)
     if plan.error is not None:
         raise plan.error

@@ -149,10 +149,15 @@ class _Hand:
         for future in self._futures:
             future.exception()
 
-    def end(self) -> None:
-        """Ends the worker, whatever it is doing."""
+    def stop(self) -> None:
+        """Tells the worker's supervisor to end it, whatever it is doing."""
         if self._pool is not None:
             self._pool.stop()
+
+    def end(self) -> None:
+        """Ends the worker, and returns when it has ended."""
+        self.stop()
+        if self._pool is not None:
             self._pool.join()
             self._pool = None
 
@@ -224,17 +229,29 @@ class WorkerExecutor(Executor):
         return hand.take(allowance, call, arguments)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Ends the workers, after what they are doing or, when `cancel_futures` is true, at once."""
-        for hand in self._hands:
-            if not cancel_futures:
-                hand.wait()
-            hand.end()
-        self._hands = []
+        """Ends the workers, after what they are doing or, when `cancel_futures` is true, at once.
+
+        Without `wait`, that happens in a thread, which the interpreter waits for at its end.
+        """
+        hands, self._hands = self._hands, []
+
+        def end() -> None:
+            for hand in hands:
+                if not cancel_futures:
+                    hand.wait()
+                hand.stop()
+            for hand in hands:
+                hand.end()
+
+        if wait:
+            end()
+        else:
+            threading.Thread(target=end).start()
 
 
 @contextmanager
-def hired(jobs: int, executor: Executor | None = None) -> Iterator[Executor]:
-    """`executor` as it is, or at most `jobs` worker processes, which end with the block."""
+def hired(jobs: int, executor: Executor | None = None, wait: bool = True) -> Iterator[Executor]:
+    """`executor` as it is, or at most `jobs` worker processes, which end with the block, or soon after without `wait`."""
     if executor is not None:
         yield executor
         return
@@ -242,4 +259,4 @@ def hired(jobs: int, executor: Executor | None = None) -> Iterator[Executor]:
     try:
         yield workers
     finally:
-        workers.shutdown(cancel_futures=True)
+        workers.shutdown(wait, cancel_futures=True)
