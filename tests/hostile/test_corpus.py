@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -274,3 +275,51 @@ def test_listing_the_whole_folder_is_valid_utf8_and_no_crash(corpus: Corpus) -> 
     assert sum(row["status"] == "error" for row in rows) >= 30
     assert all(line.isprintable() for line in process.stderr.decode("utf-8").splitlines())
     assert b"Traceback" not in process.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads memory from /proc")
+def test_one_command_over_the_whole_corpus_stays_small(corpus: Corpus, tmp_path: Path) -> None:
+    """Bombs included: the parent holds at most 300 MB, each worker 1 GiB; one line and one row for what is refused."""
+    out = tmp_path / "all.json"
+    command = [sys.executable, "-m", "ww_static", "analyze", os.fspath(corpus.root), "-j", "2", "-q", "-o", os.fspath(out)]
+    with (tmp_path / "said").open("wb") as said:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        most: dict[int, int] = {}
+        while process.poll() is None:
+            for pid in _family(process.pid):
+                most[pid] = max(most.get(pid, 0), _resident_peak(pid))
+            time.sleep(0.01)
+    assert process.returncode == 3
+    assert most.pop(process.pid) <= 300 * 10**6
+    assert len(most) >= 3, "the server and two workers at least"
+    assert max(most.values()) <= 2**30
+    document = json.loads(out.read_bytes())
+    refused = [row["file"] for row in document["layers"] if row["status"] == "error"]
+    lines = (tmp_path / "said").read_text("utf-8").splitlines()
+    assert len(refused) == len(set(refused)) == len(lines)
+    assert all(line.isprintable() and "Traceback" not in line for line in lines)
+    assert not [row for row in document["layers"] if row["category"] == "internal_error" or row["reason"] == "internal_error"]
+    baited = {row["file"] for row in document["layers"] if BAIT in json.dumps(row)}
+    assert baited <= {one for case in CASES if _is_bait(corpus, case) for one in case["companions"]}
+    assert _executed(corpus.root) == []
+
+
+def _family(pid: int) -> list[int]:
+    """The process and all below it, as far as they are still there."""
+    found = [pid]
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
+                found += _family(int(child))
+    except OSError:
+        pass
+    return found
+
+
+def _resident_peak(pid: int) -> int:
+    """VmHWM in bytes; 0 for a process that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
