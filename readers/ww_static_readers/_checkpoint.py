@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from ww_static import storage
 from ww_static.errors import FormatError, LimitError
 from ww_static.protocol import Extent, Finding, Limits, TensorSpec, Window
-from ww_static_readers import _torch_zip
+from ww_static_readers import _inflated, _zip
 from ww_static_readers._pickle import Machine
 from ww_static_readers._torch import Array, Element, PerChannel, PerTensor, Tensor
-from ww_static_readers._torch_zip import Member
 from ww_static_readers._tree import named_tensors
+from ww_static_readers._zip import Member
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -170,6 +170,16 @@ def _spec(name: str, value: Tensor | Array, contents: Contents, path: str, file:
     return TensorSpec(name, dtype, shape, file, layout="pt", extent=Extent(path, record.offset + begin, nbytes))
 
 
+def _ascends(tensor: Tensor) -> bool:
+    """Whether the elements can be taken in the order of the storage: no two of them are one, no two axes interlock."""
+    reach = 0
+    for stride, count in sorted(zip(tensor.strides, tensor.shape, strict=True)):
+        if count > 1 and stride <= reach:
+            return False
+        reach += (count - 1) * stride if count > 1 else 0
+    return True
+
+
 class PyTorchCheckpoint:
     """An open file; values come as windows of a memory map, or of one inflated member at a time."""
 
@@ -189,6 +199,7 @@ class PyTorchCheckpoint:
         self._limits = limits
         self._held = held
         self._inflated: tuple[str, bytes] | None = None
+        self._stream: _inflated.Stream | None = None
         self._checked: dict[str, _Checked] = {}
 
     def read(self, spec: TensorSpec, window: Window = ()) -> NDArray[Any]:
@@ -212,7 +223,7 @@ class PyTorchCheckpoint:
 
     def close(self) -> None:
         """Closes the descriptor; maps that are still in use stay."""
-        self._inflated = None
+        self._inflated = self._stream = None
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -232,9 +243,12 @@ class PyTorchCheckpoint:
         assert stored is not None  # what has no storage was refused
         assert dtype is not None
         record = self._contents.records[stored.key]
-        source, origin = self._source(stored.key, record)
         begin = stored.begin + tensor.offset * tensor.element.size
-        found = storage.window_of(source, origin + begin, dtype, tensor.shape, window, tensor.strides)
+        if record.member is not None and _ascends(tensor):
+            found = self._streamed(record.member, begin, dtype, tensor, window)
+        else:
+            source, origin = self._source(stored.key, record)
+            found = storage.window_of(source, origin + begin, dtype, tensor.shape, window, tensor.strides)
         if record.crc and record.member is None:
             self._follow(stored.key, record, tensor, window, found)
         if not self._contents.big or found.dtype.itemsize == 1:
@@ -243,6 +257,17 @@ class PyTorchCheckpoint:
             return found.view(np.uint16).byteswap().view(found.dtype)
         return found.byteswap()
 
+    def _streamed(self, member: Member, begin: int, dtype: str, tensor: Tensor, window: Window) -> NDArray[Any]:
+        """A window of a deflated record, inflated past; the stream is kept, so that the next window goes on from there."""
+        assert self._descriptor is not None  # checked when the call came in
+        first = _inflated.first_byte(begin, dtype, tensor.shape, window, tensor.strides)
+        stream, self._stream = self._stream, None  # after an error it is of no use
+        if stream is None or stream.member is not member or stream.start > first:
+            stream = _inflated.Stream(self._descriptor, member, self._limits, member.size)
+        found = _inflated.window_of(stream, begin, dtype, tensor.shape, window, tensor.strides)
+        self._stream = stream
+        return found
+
     def _source(self, key: str, record: Record) -> tuple[int | bytes, int]:
         """What to read from, and where the record begins in it."""
         assert self._descriptor is not None  # checked when the call came in
@@ -250,10 +275,7 @@ class PyTorchCheckpoint:
             return self._descriptor, record.offset
         if self._inflated is None or self._inflated[0] != key:
             self._inflated = None  # the last one goes before the next one comes
-            data = _torch_zip.read(self._descriptor, record.member, self._limits)
-            if record.crc and zlib.crc32(data) != record.crc:
-                raise FormatError("crc_mismatch", "", f"the checksum of storage '{key:.200}' differs")
-            self._inflated = (key, data)
+            self._inflated = (key, b"".join(_zip.inflate(self._descriptor, record.member, self._limits)))
         return self._inflated[1], 0
 
     def _follow(self, key: str, record: Record, tensor: Tensor, window: Window, found: NDArray[Any]) -> None:

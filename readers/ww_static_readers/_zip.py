@@ -1,4 +1,4 @@
-"""Zip archives, walked from their end record: where each member lies, and its content one piece at a time.
+"""Zip archives, walked from their end record: where each member lies, and its content one piece at a time or whole.
 
 `local header | name | extra | payload`, per member; then `directory entry`, per member; then `[zip64 end record |
 zip64 locator] | end record | comment`. Where two readers of zip could see two archives, this one refuses: no bytes
@@ -47,7 +47,7 @@ class Member:
         offset: first byte of its payload in the file.
         stored: bytes of the payload.
         size: bytes of the content, as the archive declares it; equal to `stored` when the method is 0.
-        crc: CRC-32 of the content, as the archive declares it.
+        crc: CRC-32 of the content, as the archive declares it; 0 when none was recorded.
     """
 
     name: str
@@ -107,30 +107,49 @@ def inflate(descriptor: int, member: Member, limits: Limits) -> Iterator[bytes]:
     """The content of a member from its beginning, stored or deflated, in pieces of at most 32 KiB.
 
     What comes out is counted, and ends where the archive says that it does; size and checksum are compared after the
-    last piece, so only who reads to the end knows.
+    last piece, so only who reads to the end knows. A checksum of 0 was not recorded: torch leaves it out on request.
 
     Raises:
         FormatError: ``corrupt``, ``crc_mismatch``, ``truncated``.
         LimitError: ``bomb``.
     """
-    where = f"member '{member.name:.200}'"
-    produced = checksum = 0
-    for piece in _inflated(descriptor, member, where) if member.method == DEFLATED else _stored(descriptor, member, where):
-        produced += len(piece)
-        if produced > member.size:
-            raise FormatError("corrupt", where, f"inflates to more than the {member.size} bytes that are declared")
-        _check_ratio(where, produced, member.stored, limits)
+    checksum = 0
+    for piece in _counted(descriptor, member, limits):
         checksum = zlib.crc32(piece, checksum)
         yield piece
-    if produced != member.size:
-        raise FormatError("corrupt", where, f"inflates to {produced} bytes, {member.size} are declared")
-    if checksum != member.crc:
+    if member.crc and checksum != member.crc:
+        where = f"member '{member.name:.200}'"
         raise FormatError("crc_mismatch", where, f"the checksum is {checksum:08x}, {member.crc:08x} is declared")
+
+
+def content(descriptor: int, member: Member, limits: Limits) -> bytes:
+    """The whole content of a member; its checksum is left to the caller, who may want to look at damaged bytes too.
+
+    Raises:
+        FormatError: ``corrupt``, ``truncated``.
+        LimitError: ``bomb``.
+    """
+    if member.method == STORED:
+        return storage.read_at(descriptor, member.offset, member.stored, f"member '{member.name:.200}'")
+    return b"".join(_counted(descriptor, member, limits))
 
 
 def leads_out(name: str) -> bool:
     """Whether a program that extracts members by name would write outside its folder."""
     return name.startswith("/") or "\\" in name or ".." in name.split("/") or name[1:2] == ":"
+
+
+def _counted(descriptor: int, member: Member, limits: Limits) -> Iterator[bytes]:
+    where = f"member '{member.name:.200}'"
+    produced = 0
+    for piece in _inflated(descriptor, member, where) if member.method == DEFLATED else _stored(descriptor, member, where):
+        produced += len(piece)
+        if produced > member.size:
+            raise FormatError("corrupt", where, f"inflates to more than the {member.size} bytes that are declared")
+        _check_ratio(where, produced, member.stored, limits)
+        yield piece
+    if produced != member.size:
+        raise FormatError("corrupt", where, f"inflates to {produced} bytes, {member.size} are declared")
 
 
 def _stored(descriptor: int, member: Member, where: str) -> Iterator[bytes]:

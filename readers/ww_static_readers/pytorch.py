@@ -17,13 +17,13 @@ from typing import Any
 from ww_static import storage
 from ww_static.errors import FormatError, LimitError, UnknownFormatError
 from ww_static.protocol import Finding, Limits, ModelFile
-from ww_static_readers import _torch_zip
+from ww_static_readers import _zip
 from ww_static_readers._checkpoint import Contents, PyTorchCheckpoint, Record, checkpoint
 from ww_static_readers._pickle import Global, Machine, Opaque
 from ww_static_readers._source import Source
 from ww_static_readers._torch import Storage, TorchMeaning
-from ww_static_readers._torch_zip import Member
 from ww_static_readers._tree import named_tensors
+from ww_static_readers._zip import Member
 
 _LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _LEGACY_VERSION = 1001
@@ -40,7 +40,7 @@ _BYTE_ORDERS = {b"little": False, b"big": True}
 
 def sniff(path: Path, head: bytes) -> bool:
     """An archive whose first member is one of PyTorch's, a pickle that begins like one, a tar archive."""
-    if head.startswith(_torch_zip.LOCAL) and len(head) >= 30:
+    if head.startswith(_zip.MAGIC) and len(head) >= 30:
         name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
         return _FIRST.fullmatch(name.decode("utf-8", "replace")) is not None
     if head[:1] == b"\x80":
@@ -69,7 +69,7 @@ def open(path: Path, limits: Limits) -> PyTorchCheckpoint:  # the reader contrac
     descriptor = storage.open_file(path)
     try:
         head = storage.read_at(descriptor, 0, min(os.fstat(descriptor).st_size, 512), "")
-        if head.startswith(_torch_zip.LOCAL):
+        if head.startswith(_zip.MAGIC):
             contents = _open_zip(descriptor, limits)
         elif head[_TAR[0] :].startswith(_TAR[1]):
             raise UnknownFormatError("unsupported", "", "this is a tar archive, as torch 0.1 wrote them; save it again")
@@ -87,7 +87,9 @@ def open(path: Path, limits: Limits) -> PyTorchCheckpoint:  # the reader contrac
 
 
 def _open_zip(descriptor: int, limits: Limits) -> Contents:
-    members, findings = _torch_zip.walk(descriptor, limits)
+    members = {one.name: one for one in _zip.members(descriptor, os.fstat(descriptor).st_size, limits)}
+    words = "its name leads out of the archive; it is not used"
+    findings = [Finding("path_escape", f"member '{name:.200}'", words) for name in members if _zip.leads_out(name)]
     pickles = [name for name in members if name.rsplit("/", 1)[-1].lower() == "data.pkl"]
     if not pickles:
         raise FormatError("missing_part", "zip", "has no member 'data.pkl'")
@@ -103,7 +105,7 @@ def _open_zip(descriptor: int, limits: Limits) -> Contents:
     member = members[pickles[0]]
     if member.size > limits.pickle_bytes:
         raise LimitError("limit", "data.pkl", f"{member.size} bytes, limit {limits.pickle_bytes}")
-    data = _torch_zip.read(descriptor, member, limits)
+    data = _zip.content(descriptor, member, limits)
     if member.crc and zlib.crc32(data) != member.crc:
         findings.append(Finding("crc_mismatch", "data.pkl", "its checksum differs, the pickle may be damaged"))
     source = Source("data.pkl", data)
@@ -113,7 +115,7 @@ def _open_zip(descriptor: int, limits: Limits) -> Contents:
         findings.append(Finding("trailing_data", "data.pkl", f"{source.left} bytes follow the end of the pickle"))
     prefix = f"{root}data/"
     records = {
-        name[len(prefix) :]: Record(one.offset, one.size, one.crc, one if one.deflated else None)
+        name[len(prefix) :]: Record(one.offset, one.size, one.crc, one if one.method == _zip.DEFLATED else None)
         for name, one in members.items()
         if name.startswith(prefix)
     }
@@ -123,7 +125,7 @@ def _open_zip(descriptor: int, limits: Limits) -> Contents:
 def _is_big(descriptor: int, member: Member | None, limits: Limits) -> bool:
     if member is None:
         return False  # torch before 2.1 did not say; its files are little-endian
-    order = _torch_zip.read(descriptor, member, limits) if member.size < 8 else b""
+    order = _zip.content(descriptor, member, limits) if member.size < 8 else b""
     if order not in _BYTE_ORDERS:
         raise FormatError("bad_header", "byteorder", f"is {order!r}, not little or big")
     return _BYTE_ORDERS[order]
