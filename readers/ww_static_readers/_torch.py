@@ -12,7 +12,8 @@ from typing import Any
 
 from ww_static.errors import FormatError
 from ww_static.protocol import Finding
-from ww_static_readers._pickle import Global, Machine, Opaque
+from ww_static_readers._pickle import Machine
+from ww_static_readers._pickle_nodes import Global, Opaque
 
 
 @dataclass(frozen=True, slots=True)

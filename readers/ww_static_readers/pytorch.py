@@ -19,7 +19,8 @@ from ww_static.errors import FormatError, LimitError, UnknownFormatError
 from ww_static.protocol import Finding, Limits, ModelFile
 from ww_static_readers import _zip
 from ww_static_readers._checkpoint import Contents, PyTorchCheckpoint, Record, checkpoint
-from ww_static_readers._pickle import Global, Machine, Opaque
+from ww_static_readers._pickle import Machine
+from ww_static_readers._pickle_nodes import Global, Opaque
 from ww_static_readers._source import Source
 from ww_static_readers._torch import Storage, TorchMeaning
 from ww_static_readers._tree import named_tensors

@@ -14,7 +14,8 @@ import pytest
 from torch_files import Raw, call, glob, op, pickled, stored, tensor
 from ww_static.errors import FormatError
 from ww_static.protocol import Limits
-from ww_static_readers._pickle import Global, Machine, Opaque
+from ww_static_readers._pickle import Machine
+from ww_static_readers._pickle_nodes import Global, Opaque
 from ww_static_readers._source import Source
 from ww_static_readers._torch import Storage, TorchMeaning
 from ww_static_readers._tree import named_tensors
