@@ -15,7 +15,7 @@ from ww_static.errors import FormatError, LimitError
 from ww_static.protocol import Extent, Finding, Limits, TensorSpec, Window
 from ww_static_readers import _inflated, _zip
 from ww_static_readers._pickle import Machine
-from ww_static_readers._torch import Array, Element, PerChannel, PerTensor, Tensor
+from ww_static_readers._torch_values import Array, Element, PerChannel, PerTensor, Tensor
 from ww_static_readers._tree import named_tensors
 from ww_static_readers._zip import Member
 

@@ -41,10 +41,6 @@ _DANGEROUS = frozenset(
 _CALLED = frozenset(("__setstate__", "__reduce__", "__reduce_ex__", "__class__", "append", "extend", "add", "__setitem__"))
 
 
-class Mark:
-    """Where a group of operands begins."""
-
-
 class Meaning(Protocol):
     """What the names of a format mean."""
 
@@ -130,7 +126,7 @@ class Machine:
         """Notes foreign names and objects in a place where only harmless values belong."""
         values = list(value.values()) if isinstance(value, dict) else [value]
         for one in values:
-            if isinstance(one, Opaque) and one.kind is not None:
+            if isinstance(one, Opaque) and one.kind is not None and not self.meaning.known(one.kind):
                 self.unsafe(one.kind, deed)
             elif isinstance(one, Global) and not self.meaning.known(one):
                 self.unsafe(one, deed)
@@ -357,7 +353,7 @@ class Machine:
         self._frame_end = self._source.left - length
 
 
-_MARK = Mark()
+_MARK = object()  # on the stack, where a group of operands begins
 _STOP = ord(".")
 _Operation = Callable[[Machine], None]
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from ww_static.errors import LimitError
 from ww_static.protocol import Limits
 from ww_static_readers._pickle_nodes import Opaque
-from ww_static_readers._torch import Array, Tensor
+from ww_static_readers._torch_values import Array, Tensor
 
 # Where a pickled module keeps its tensors: no part of their names.
 _TRANSPARENT = ("_parameters", "_buffers", "_modules")

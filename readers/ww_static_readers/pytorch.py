@@ -22,7 +22,8 @@ from ww_static_readers._checkpoint import Contents, PyTorchCheckpoint, Record, c
 from ww_static_readers._pickle import Machine
 from ww_static_readers._pickle_nodes import Global, Opaque
 from ww_static_readers._source import Source
-from ww_static_readers._torch import Storage, TorchMeaning
+from ww_static_readers._torch_names import TorchMeaning
+from ww_static_readers._torch_values import Storage
 from ww_static_readers._tree import named_tensors
 from ww_static_readers._zip import Member
 
