@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from ww_static.errors import FormatError
 from ww_static.protocol import Finding
@@ -22,6 +22,7 @@ from ww_static_readers._torch_values import BYTE, DTYPES, STORAGES, Array, Eleme
 QUIET: Rule | None = None
 _CORES = ("numpy.core", "numpy._core")  # before and since numpy 2
 _TENSOR_CLASSES = ("Tensor", *(f"{kind}Tensor" for kind in STORAGES if not kind.startswith("Q")))
+_PATHS = ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")
 _SCRIPT_LISTS = ("build_intlist", "build_tensorlist", "build_doublelist", "build_boollist", "restore_type_tag")
 
 TABLE: Mapping[str, Mapping[tuple[str, str], Rule | None]] = {
@@ -64,10 +65,33 @@ TABLE: Mapping[str, Mapping[tuple[str, str], Rule | None]] = {
         **{(f"{core}.multiarray", "scalar"): QUIET for core in _CORES},
         **{(f"{core}.numeric", "_frombuffer"): rules.from_buffer for core in _CORES},
     },
+    # classes of the index of a distributed checkpoint; elsewhere they are foreign
+    "distributed": {
+        **{
+            ("torch.distributed.checkpoint.metadata", name): QUIET
+            for name in (
+                "BytesStorageMetadata",
+                "ChunkStorageMetadata",
+                "Metadata",
+                "MetadataIndex",
+                "StorageMeta",
+                "TensorProperties",
+                "TensorStorageMetadata",
+                "_MEM_FORMAT_ENCODING",
+            )
+        },
+        ("torch.distributed.checkpoint.filesystem", "_StorageInfo"): QUIET,
+        **{
+            ("torch.distributed._shard.sharded_tensor.metadata", name): QUIET
+            for name in ("MEM_FORMAT_ENCODING", "TensorProperties")
+        },
+        **{(module, name): QUIET for module in ("pathlib", "pathlib._local") for name in _PATHS},
+    },
     # functions by which TorchScript writes lists; their first argument is the list
     "script": {("torch.jit._pickle", name): rules.sequence for name in _SCRIPT_LISTS},
 }
-NAMES: Mapping[tuple[str, str], Rule | None] = {pair: rule for group in TABLE.values() for pair, rule in group.items()}
+_NAMES = {pair: rule for group, names in TABLE.items() if group != "distributed" for pair, rule in names.items()}
+Container = Literal["archive", "script", "stream", "bare", "distributed"]
 
 # Packages whose classes are common in checkpoints: rebuilt from their state they are no more than their state.
 HARMLESS = (
@@ -75,7 +99,6 @@ HARMLESS = (
     "torch.distributed.checkpoint", "torch.distributed.tensor", "torch.distributed.device_mesh",
     "torch.distributed._mesh_layout", "torchao",
 )  # fmt: skip
-_PATHS = ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")
 _NAMESPACE = ("argparse", "Namespace")
 # Classes that are made by a call of plain arguments: paths, dates, members of enumerations.
 _CALLED = frozenset(
@@ -97,18 +120,19 @@ class TorchMeaning:
         storages: every storage that was referred to, by key.
 
     Args:
-        stored: whether persistent identifiers can be looked up here.
-        scripted: the archive is TorchScript: its own classes are part of the format.
+        container: what the pickle lies in. Where there are storages, persistent identifiers are looked up; in TorchScript
+            its own classes are part of the format, in the index of a distributed checkpoint those of the index.
     """
 
-    def __init__(self, stored: bool = True, scripted: bool = False) -> None:
+    def __init__(self, container: Container) -> None:
         self.storages: dict[str, Storage] = {}
-        self._stored = stored
-        self._scripted = scripted
+        self._stored = container in ("archive", "script", "stream")
+        self._scripted = container == "script"
+        self._names = {**_NAMES, **TABLE["distributed"]} if container == "distributed" else _NAMES
 
     def known(self, name: Global) -> bool:
         """Whether the name is in the table."""
-        return (name.module, name.name) in NAMES or self._is_script(name)
+        return (name.module, name.name) in self._names or self._is_script(name)
 
     def inert(self, name: Global, called: bool) -> bool:
         """Whether a foreign object is harmless."""
@@ -121,9 +145,9 @@ class TorchMeaning:
 
     def call(self, name: Global, arguments: tuple[Any, ...], machine: Machine) -> Any:
         """The plain value that a call stands for."""
-        rule = NAMES.get((name.module, name.name))
+        rule = self._names.get((name.module, name.name))
         if rule is None:
-            return Opaque(name if self._is_script(name) else None, arguments)
+            return Opaque(name, arguments)
         try:
             return rule(arguments, machine)
         except (TypeError, ValueError, IndexError, KeyError, AttributeError, OverflowError) as error:

@@ -6,7 +6,7 @@ Source: torch/storage.py and torch/_utils.py of torch 2.13.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,6 @@ NUMPY = {
 }  # fmt: skip
 
 
-def is_count(value: Any) -> bool:
+def is_count(value: Any) -> TypeGuard[int]:
     """Whether a value of a pickle is a number of things."""
     return type(value) is int and value >= 0
