@@ -108,8 +108,9 @@ def zipped(
         begin = len(body)
         sizes = (0xFFFFFFFF, 0xFFFFFFFF) if wide else (len(payload), len(data))
         central = struct.pack("<HHQQQ", 1, 24, len(data), len(payload), begin) if wide else b""
-        padding = b"FB" + struct.pack("<H", -(begin + 34 + len(text)) % 64)
-        padding += b"Z" * padding[2]
+        extra = struct.pack("<HHQQ", 1, 16, len(data), 0) if wide else b""  # torch leaves the stored size at 0 there
+        padding = b"FB" + struct.pack("<H", -(begin + 34 + len(text) + len(extra)) % 64)
+        padding = extra + padding + b"Z" * padding[2]
         body += struct.pack(
             "<4s5H3I2H",
             b"PK\3\4",
@@ -119,8 +120,8 @@ def zipped(
             0,
             0,
             0,
-            *(0xFFFFFFFF,) * 2 * wide,
-            *(0, 0) * (not wide),
+            0,
+            0,
             len(text),
             len(padding),
         )

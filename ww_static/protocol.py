@@ -99,7 +99,7 @@ class TensorSpec:
             ``gru``, ``rnn``, or ``recurrent`` for a part of such a weight; None when nothing says.
         op_path: path of the operator that uses it, in a format with a graph.
         reason: why it is not analysed, when the file itself says so: ``quant_aux``, ``quantized``, ``unsupported_layout``,
-            ``no_data``.
+            ``no_data``, ``ema``.
     """
 
     name: str
@@ -138,6 +138,9 @@ class Checkpoint(Protocol):
     `read(spec, window)` equals ``read(spec)[window]``, costs memory in proportion to the window, and returns the
     storage dtype (`ww_static.dtypes.numpy_dtype`); packed types give one uint8 code per element; a quantized weight
     reads as float32, dequantized by window. `close` gives back descriptors; arrays that were read stay valid.
+
+    A checkpoint of several files may have one more attribute, `files`: the paths of those that no extent names, a sequence
+    of text, so that it is noticed when one of them changes.
     """
 
     @property

@@ -52,12 +52,15 @@ class OpenCheckpoint:
         with _translated(reader):
             self.tensors: tuple[TensorSpec, ...] = tuple(checkpoint.tensors)
             findings = tuple(checkpoint.findings)
+            files = tuple(getattr(checkpoint, "files", ()))  # optional
         for finding in findings:
             if not isinstance(finding, Finding):
                 raise ReaderError("reader_crash", "header", f"the reader gives a {type(finding).__name__} for a Finding")
+        if not all(type(file) is str for file in files):
+            raise ReaderError("reader_crash", "header", "the reader gives something else than text for a path of files")
         self._by_name = _checked(self.tensors, limits)
         self.findings: tuple[Finding, ...] = findings + _long_names(self.tensors, limits)
-        paths = [os.fspath(path), *(spec.extent.path for spec in self.tensors if spec.extent)]
+        paths = [os.fspath(path), *files, *(spec.extent.path for spec in self.tensors if spec.extent)]
         self.identities = tuple(identify(part) for part in dict.fromkeys(paths))
 
     def spec(self, name: str) -> TensorSpec:

@@ -6,19 +6,15 @@ file tries to do with it becomes a finding. Source: CPython, Lib/pickle.py and L
 
 from __future__ import annotations
 
-import codecs
-import re
-import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ww_static.errors import FormatError, LimitError
 from ww_static.protocol import Finding, Limits
+from ww_static_readers._pickle_nodes import Global, Opaque
+from ww_static_readers._pickle_operands import Operands
 from ww_static_readers._source import Source
 
-_INTEGER = re.compile(rb"[+-]?[0-9]+")
-_FLOAT = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?|inf|nan)")
 _MOST_KEY_PARTS = 16
 _MOST_FINDINGS = 100
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
@@ -43,31 +39,6 @@ _DANGEROUS = frozenset(
 )
 # Attributes that the machine of CPython itself looks up on an object and calls.
 _CALLED = frozenset(("__setstate__", "__reduce__", "__reduce_ex__", "__class__", "append", "extend", "add", "__setitem__"))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Global:
-    """A name that the pickle mentions."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
-
-
-@dataclass(slots=True, eq=False)
-class Opaque:
-    """An object that was not made: its class, the arguments, the state, and what was put into it."""
-
-    kind: Global | None
-    arguments: Any = ()
-    states: list[Any] = field(default_factory=list)
-    parts: list[tuple[Any, Any]] = field(default_factory=list)
-
-
-class Mark:
-    """Where a group of operands begins."""
 
 
 class Meaning(Protocol):
@@ -105,6 +76,7 @@ class Machine:
         self.where = source.where
         self.limits = limits
         self._source = source
+        self._operands = Operands(source, limits)
         self.meaning = meaning
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
@@ -143,7 +115,7 @@ class Machine:
 
     def bad(self, problem: str) -> FormatError:
         """A pickle that is not one."""
-        return FormatError("bad_header", self.where, problem)
+        return self._operands.bad(problem)
 
     def unsafe(self, name: Global, deed: str) -> None:
         """Notes a foreign name that is called, built or handed over to be called."""
@@ -154,7 +126,7 @@ class Machine:
         """Notes foreign names and objects in a place where only harmless values belong."""
         values = list(value.values()) if isinstance(value, dict) else [value]
         for one in values:
-            if isinstance(one, Opaque) and one.kind is not None:
+            if isinstance(one, Opaque) and one.kind is not None and not self.meaning.known(one.kind):
                 self.unsafe(one.kind, deed)
             elif isinstance(one, Global) and not self.meaning.known(one):
                 self.unsafe(one, deed)
@@ -201,87 +173,6 @@ class Machine:
                 del stack[place:]
                 return group
         raise self.bad("has no mark on the stack")
-
-    # numbers and texts
-
-    def _counted(self, width: int) -> bytes:
-        count = int.from_bytes(self._source.take(width), "little")
-        if count > self._source.left:
-            raise FormatError("truncated", self.where, f"a text of {count} bytes, {self._source.left} are left")
-        return self._source.take(count)
-
-    def _text(self, width: int) -> None:
-        try:
-            self._stack.append(self._counted(width).decode("utf-8", "surrogatepass"))
-        except UnicodeDecodeError as error:
-            raise self.bad("a text is not UTF-8") from error
-
-    def _bytes(self, width: int) -> None:
-        self._stack.append(self._counted(width))
-
-    def _old_text(self, width: int) -> None:
-        count = int.from_bytes(self._source.take(width), "little", signed=width == 4)
-        if count < 0:
-            raise self.bad(f"a text of {count} bytes")
-        if count > self._source.left:
-            raise FormatError("truncated", self.where, f"a text of {count} bytes, {self._source.left} are left")
-        self._stack.append(self._source.take(count).decode("latin-1"))
-
-    def _integer(self, width: int) -> None:
-        self._stack.append(int.from_bytes(self._source.take(width), "little", signed=width == 4))
-
-    def _long(self, width: int) -> None:
-        count = int.from_bytes(self._source.take(width), "little", signed=width == 4)
-        if count < 0:
-            raise self.bad(f"a number of {count} bytes")
-        if count > self._source.left:
-            raise FormatError("truncated", self.where, f"a number of {count} bytes, {self._source.left} are left")
-        if count > self.limits.pickle_digits:
-            raise LimitError("limit", self.where, f"a number of {count} bytes, limit {self.limits.pickle_digits}")
-        self._stack.append(int.from_bytes(self._source.take(count), "little", signed=True))
-
-    def _line(self) -> bytes:
-        return self._source.line(self.limits.pickle_line)
-
-    def _decimal(self, text: bytes) -> int:
-        if len(text) > self.limits.pickle_digits:
-            raise LimitError("limit", self.where, f"a number of {len(text)} digits, limit {self.limits.pickle_digits}")
-        if not _INTEGER.fullmatch(text):
-            raise self.bad(f"{text[:40]!r} is not a number")
-        return int(text)
-
-    def _int_line(self) -> None:
-        text = self._line()
-        self._stack.append({b"00": False, b"01": True}[text] if text in (b"00", b"01") else self._decimal(text))
-
-    def _long_line(self) -> None:
-        self._stack.append(self._decimal(self._line().removesuffix(b"L")))
-
-    def _float_line(self) -> None:
-        text = self._line()
-        if len(text) > self.limits.pickle_digits:
-            raise LimitError("limit", self.where, f"a number of {len(text)} digits, limit {self.limits.pickle_digits}")
-        if not _FLOAT.fullmatch(text):
-            raise self.bad(f"{text[:40]!r} is not a number")
-        self._stack.append(float(text))
-
-    def _float(self) -> None:
-        self._stack.append(struct.unpack(">d", self._source.take(8))[0])
-
-    def _string_line(self) -> None:
-        text = self._line().strip()
-        if len(text) < 2 or text[:1] != text[-1:] or text[:1] not in (b"'", b'"'):
-            raise self.bad("a text is not quoted")
-        try:
-            self._stack.append(codecs.escape_decode(text[1:-1])[0].decode("latin-1"))
-        except ValueError as error:
-            raise self.bad("a text has a broken escape") from error
-
-    def _unicode_line(self) -> None:
-        try:
-            self._stack.append(codecs.raw_unicode_escape_decode(self._line())[0])
-        except UnicodeDecodeError as error:
-            raise self.bad("a text has a broken escape") from error
 
     # containers
 
@@ -374,14 +265,8 @@ class Machine:
             )
         return made
 
-    def _global_lines(self) -> Global:
-        try:
-            return self._global(self._line().decode("utf-8"), self._line().decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise self.bad("the name of a global is not UTF-8") from error
-
     def _push_global(self) -> None:
-        self._stack.append(self._global_lines())
+        self._stack.append(self._global(*self._operands.names()))
 
     def _stack_global(self) -> None:
         name, module = self._pop(), self._pop()
@@ -428,7 +313,7 @@ class Machine:
         self._stack.append(self._made(group[0], tuple(group[1:]), called=True))
 
     def _instance(self) -> None:
-        target = self._global_lines()
+        target = self._global(*self._operands.names())
         self._stack.append(self._made(target, tuple(self._group()), called=True))
 
     def _build(self) -> None:
@@ -457,18 +342,18 @@ class Machine:
         raise self.bad("wants a buffer from outside the pickle")
 
     def _protocol(self) -> None:
-        version = self._source.take(1)[0]
+        version = self._operands.count(1)
         if version > _HIGHEST_PROTOCOL:
             raise self.bad(f"protocol {version}, the highest known is {_HIGHEST_PROTOCOL}")
 
     def _frame(self) -> None:
-        length = int.from_bytes(self._source.take(8), "little")
+        length = self._operands.count(8)
         if length > self._source.left:
             raise FormatError("truncated", self.where, f"a frame of {length} bytes, {self._source.left} are left")
         self._frame_end = self._source.left - length
 
 
-_MARK = Mark()
+_MARK = object()  # on the stack, where a group of operands begins
 _STOP = ord(".")
 _Operation = Callable[[Machine], None]
 
@@ -477,27 +362,32 @@ def _push(value: Any) -> _Operation:
     return lambda machine: machine._stack.append(value)
 
 
+def _take(operand: Callable[..., Any], *width: int) -> _Operation:
+    return lambda machine: machine._stack.append(operand(machine._operands, *width))
+
+
 def _table() -> dict[int, _Operation]:
     """Opcode -> what it does."""
     table: dict[bytes, _Operation] = {
         b"(": _push(_MARK), b"N": _push(None), b"\x88": _push(True), b"\x89": _push(False), b")": _push(()),
         b"]": lambda m: m._stack.append([]), b"}": lambda m: m._stack.append({}), b"\x8f": lambda m: m._stack.append([]),
         b"0": Machine._discard, b"1": Machine._discard_group, b"2": lambda m: m._stack.append(m._top()),
-        b"I": Machine._int_line, b"L": Machine._long_line, b"F": Machine._float_line, b"G": Machine._float,
-        b"J": lambda m: m._integer(4), b"K": lambda m: m._integer(1), b"M": lambda m: m._integer(2),
-        b"\x8a": lambda m: m._long(1), b"\x8b": lambda m: m._long(4),
-        b"S": Machine._string_line, b"V": Machine._unicode_line, b"T": lambda m: m._old_text(4), b"U": lambda m: m._old_text(1),
-        b"X": lambda m: m._text(4), b"\x8c": lambda m: m._text(1), b"\x8d": lambda m: m._text(8),
-        b"B": lambda m: m._bytes(4), b"C": lambda m: m._bytes(1), b"\x8e": lambda m: m._bytes(8), b"\x96": lambda m: m._bytes(8),
+        b"I": _take(Operands.decimal_or_truth), b"L": _take(Operands.long_decimal), b"F": _take(Operands.real_line),
+        b"G": _take(Operands.real), b"J": _take(Operands.integer, 4), b"K": _take(Operands.integer, 1),
+        b"M": _take(Operands.integer, 2), b"\x8a": _take(Operands.long, 1), b"\x8b": _take(Operands.long, 4),
+        b"S": _take(Operands.quoted_line), b"V": _take(Operands.unicode_line), b"T": _take(Operands.old_text, 4),
+        b"U": _take(Operands.old_text, 1), b"X": _take(Operands.text, 4), b"\x8c": _take(Operands.text, 1),
+        b"\x8d": _take(Operands.text, 8), b"B": _take(Operands.data, 4), b"C": _take(Operands.data, 1),
+        b"\x8e": _take(Operands.data, 8), b"\x96": _take(Operands.data, 8),
         b"t": lambda m: m._stack.append(tuple(m._group())), b"l": lambda m: m._stack.append(m._group()),
         b"\x91": lambda m: m._stack.append(m._group()), b"d": Machine._dict,
         b"\x85": lambda m: m._tuple(1), b"\x86": lambda m: m._tuple(2), b"\x87": lambda m: m._tuple(3),
         b"s": Machine._one_item, b"u": Machine._many_items, b"a": Machine._one_more, b"e": Machine._many_more,
         b"\x90": Machine._many_more,
-        b"p": lambda m: m._put(m._decimal(m._line())), b"q": lambda m: m._put(m._source.take(1)[0]),
-        b"r": lambda m: m._put(int.from_bytes(m._source.take(4), "little")), b"\x94": lambda m: m._put(len(m._memo)),
-        b"g": lambda m: m._get(m._decimal(m._line())), b"h": lambda m: m._get(m._source.take(1)[0]),
-        b"j": lambda m: m._get(int.from_bytes(m._source.take(4), "little")),
+        b"p": lambda m: m._put(m._operands.decimal()), b"q": lambda m: m._put(m._operands.count(1)),
+        b"r": lambda m: m._put(m._operands.count(4)), b"\x94": lambda m: m._put(len(m._memo)),
+        b"g": lambda m: m._get(m._operands.decimal()), b"h": lambda m: m._get(m._operands.count(1)),
+        b"j": lambda m: m._get(m._operands.count(4)),
         b"c": Machine._push_global, b"\x93": Machine._stack_global, b"R": Machine._reduce, b"\x81": Machine._new_object,
         b"\x92": Machine._new_object_ex, b"o": Machine._old_object, b"i": Machine._instance, b"b": Machine._build,
         b"P": Machine._persistent_line, b"Q": Machine._persistent, b"\x82": Machine._extension, b"\x83": Machine._extension,

@@ -1,4 +1,4 @@
-"""Zip archives, walked from their end record: where each member lies, and its content one piece at a time.
+"""Zip archives, walked from their end record: where each member lies, and its content one piece at a time or whole.
 
 `local header | name | extra | payload`, per member; then `directory entry`, per member; then `[zip64 end record |
 zip64 locator] | end record | comment`. Where two readers of zip could see two archives, this one refuses: no bytes
@@ -47,7 +47,7 @@ class Member:
         offset: first byte of its payload in the file.
         stored: bytes of the payload.
         size: bytes of the content, as the archive declares it; equal to `stored` when the method is 0.
-        crc: CRC-32 of the content, as the archive declares it.
+        crc: CRC-32 of the content, as the archive declares it; 0 when none was recorded.
     """
 
     name: str
@@ -74,32 +74,46 @@ class _Entry:
         return f"member '{self.name:.200}'"
 
 
-def members(descriptor: int, size: int, limits: Limits) -> tuple[Member, ...]:
+@dataclass(frozen=True, slots=True)
+class _Archive:
+    """Bytes of a file that are an archive; its own offsets count from `begin`."""
+
+    descriptor: int
+    begin: int
+    size: int
+
+    def read(self, offset: int, length: int, where: str = "zip") -> bytes:
+        return storage.read_at(self.descriptor, self.begin + offset, length, where)
+
+
+def members(descriptor: int, size: int, limits: Limits, begin: int = 0) -> tuple[Member, ...]:
     """The members of an archive, in the order of its directory.
 
     Args:
         descriptor: a regular file.
-        size: of the file, in bytes.
+        size: of the archive, in bytes; of the file, when it is nothing else.
         limits: `header_bytes` bounds the directory, `tensors` the members, `inflation_ratio` what they declare.
+        begin: first byte of the archive in the file.
 
     Raises:
         FormatError: ``bad_header`` (no zip), ``truncated``, ``corrupt_archive``, ``duplicate_name``, ``unsupported``.
         LimitError: ``limit``, ``bomb``.
     """
-    if storage.read_at(descriptor, 0, min(size, len(MAGIC)), "zip") != MAGIC:
+    archive = _Archive(descriptor, begin, size)
+    if archive.read(0, min(size, len(MAGIC))) != MAGIC:
         raise FormatError("bad_header", "zip", "the file does not begin with a member")
-    count, begin, length = _directory(descriptor, size)
+    count, place, length = _directory(archive)
     if count > limits.tensors:
         raise LimitError("limit", "zip", f"{count} members, limit {limits.tensors}")
     if length > limits.header_bytes:
         raise LimitError("limit", "zip", f"a directory of {length} bytes, limit {limits.header_bytes}")
-    entries = _entries(storage.read_at(descriptor, begin, length, "zip"), count)
+    entries = _entries(archive.read(place, length), count)
     _check_repeats(entries)
     for entry in entries:
         _check_ratio(entry.where, entry.size, entry.stored, limits)
     _check_ratio("zip", sum(entry.size for entry in entries), sum(entry.stored for entry in entries), limits)
-    found = tuple(_located(descriptor, entry, begin) for entry in entries)
-    _check_overlaps(entries, found, begin)
+    found = tuple(_located(archive, entry, place) for entry in entries)
+    _check_overlaps(entries, found, begin, place)
     return found
 
 
@@ -107,30 +121,49 @@ def inflate(descriptor: int, member: Member, limits: Limits) -> Iterator[bytes]:
     """The content of a member from its beginning, stored or deflated, in pieces of at most 32 KiB.
 
     What comes out is counted, and ends where the archive says that it does; size and checksum are compared after the
-    last piece, so only who reads to the end knows.
+    last piece, so only who reads to the end knows. A checksum of 0 was not recorded: torch leaves it out on request.
 
     Raises:
         FormatError: ``corrupt``, ``crc_mismatch``, ``truncated``.
         LimitError: ``bomb``.
     """
-    where = f"member '{member.name:.200}'"
-    produced = checksum = 0
-    for piece in _inflated(descriptor, member, where) if member.method == DEFLATED else _stored(descriptor, member, where):
-        produced += len(piece)
-        if produced > member.size:
-            raise FormatError("corrupt", where, f"inflates to more than the {member.size} bytes that are declared")
-        _check_ratio(where, produced, member.stored, limits)
+    checksum = 0
+    for piece in _counted(descriptor, member, limits):
         checksum = zlib.crc32(piece, checksum)
         yield piece
-    if produced != member.size:
-        raise FormatError("corrupt", where, f"inflates to {produced} bytes, {member.size} are declared")
-    if checksum != member.crc:
+    if member.crc and checksum != member.crc:
+        where = f"member '{member.name:.200}'"
         raise FormatError("crc_mismatch", where, f"the checksum is {checksum:08x}, {member.crc:08x} is declared")
+
+
+def content(descriptor: int, member: Member, limits: Limits) -> bytes:
+    """The whole content of a member; its checksum is left to the caller, who may want to look at damaged bytes too.
+
+    Raises:
+        FormatError: ``corrupt``, ``truncated``.
+        LimitError: ``bomb``.
+    """
+    if member.method == STORED:
+        return storage.read_at(descriptor, member.offset, member.stored, f"member '{member.name:.200}'")
+    return b"".join(_counted(descriptor, member, limits))
 
 
 def leads_out(name: str) -> bool:
     """Whether a program that extracts members by name would write outside its folder."""
     return name.startswith("/") or "\\" in name or ".." in name.split("/") or name[1:2] == ":"
+
+
+def _counted(descriptor: int, member: Member, limits: Limits) -> Iterator[bytes]:
+    where = f"member '{member.name:.200}'"
+    produced = 0
+    for piece in _inflated(descriptor, member, where) if member.method == DEFLATED else _stored(descriptor, member, where):
+        produced += len(piece)
+        if produced > member.size:
+            raise FormatError("corrupt", where, f"inflates to more than the {member.size} bytes that are declared")
+        _check_ratio(where, produced, member.stored, limits)
+        yield piece
+    if produced != member.size:
+        raise FormatError("corrupt", where, f"inflates to {produced} bytes, {member.size} are declared")
 
 
 def _stored(descriptor: int, member: Member, where: str) -> Iterator[bytes]:
@@ -168,10 +201,11 @@ def _check_ratio(where: str, size: int, stored: int, limits: Limits) -> None:
         raise LimitError("bomb", where, problem)
 
 
-def _directory(descriptor: int, size: int) -> tuple[int, int, int]:
+def _directory(archive: _Archive) -> tuple[int, int, int]:
     """Entries, offset and length of the directory, from the last end record."""
+    size = archive.size
     length = min(size, _END.size + _MOST_COMMENT)
-    tail = storage.read_at(descriptor, size - length, length, "zip")
+    tail = archive.read(size - length, length)
     place = tail.rfind(_END_MAGIC)
     if place < 0 or place + _END.size > length:
         raise FormatError("truncated", "zip", f"no end record in the last {length} bytes of {size}")
@@ -187,7 +221,7 @@ def _directory(descriptor: int, size: int) -> tuple[int, int, int]:
     _, disk, directory_disk, here, count, directory_size, begin, _ = _END.unpack_from(tail, place)
     end = size - length + place
     plain = (disk, directory_disk, here, count, directory_size, begin)
-    fields = _zip64(descriptor, end, plain)
+    fields = _zip64(archive, end, plain)
     if fields is not None:
         end, plain = fields
     disk, directory_disk, here, count, directory_size, begin = plain
@@ -211,11 +245,11 @@ def _ends_the_file(tail: bytes, place: int) -> bool:
 _Fields = tuple[int, int, int, int, int, int]
 
 
-def _zip64(descriptor: int, end: int, plain: _Fields) -> tuple[int, _Fields] | None:
+def _zip64(archive: _Archive, end: int, plain: _Fields) -> tuple[int, _Fields] | None:
     """Where the zip64 end record lies and what it says, when there is one; it must agree with the plain one."""
     full = (_FULL16, _FULL16, _FULL16, _FULL16, _FULL32, _FULL32)
     place = end - _LOCATOR.size
-    raw = storage.read_at(descriptor, place, _LOCATOR.size, "zip") if place >= 0 else b""
+    raw = archive.read(place, _LOCATOR.size) if place >= 0 else b""
     if raw[:4] != _LOCATOR_MAGIC:
         if any(value == most for value, most in zip(plain[2:], full[2:], strict=True)):
             raise FormatError("corrupt_archive", "zip", "the end record refers to a zip64 record that is not there")
@@ -225,7 +259,7 @@ def _zip64(descriptor: int, end: int, plain: _Fields) -> tuple[int, _Fields] | N
         raise UnknownFormatError("unsupported", "zip", "the archive is split over several files")
     if begin + _END64.size > place:
         raise FormatError("corrupt_archive", "zip", f"a zip64 end record at byte {begin}, its locator at byte {place}")
-    magic, rest, _, _, *values = _END64.unpack(storage.read_at(descriptor, begin, _END64.size, "zip"))
+    magic, rest, _, _, *values = _END64.unpack(archive.read(begin, _END64.size))
     if magic != _END64_MAGIC or begin + 12 + rest != place:
         raise FormatError("corrupt_archive", "zip", f"no zip64 end record that ends at byte {place}")
     wide: _Fields = (values[0], values[1], values[2], values[3], values[4], values[5])
@@ -296,15 +330,15 @@ class _Wide:
         return self._numbers.pop(0)
 
 
-def _located(descriptor: int, entry: _Entry, directory: int) -> Member:
+def _located(archive: _Archive, entry: _Entry, directory: int) -> Member:
     """The member of a directory entry, after its local header has said the same."""
     if entry.header + _LOCAL.size > directory:
         raise FormatError("corrupt_archive", entry.where, f"begins at byte {entry.header}, the directory at byte {directory}")
-    raw = storage.read_at(descriptor, entry.header, _LOCAL.size, entry.where)
+    raw = archive.read(entry.header, _LOCAL.size, entry.where)
     magic, _, flags, method, _, _, crc, stored, size, name_length, extra_length = _LOCAL.unpack(raw)
     if magic != MAGIC:
         raise FormatError("corrupt_archive", entry.where, f"no local header at byte {entry.header}")
-    rest = storage.read_at(descriptor, entry.header + _LOCAL.size, name_length + extra_length, entry.where)
+    rest = archive.read(entry.header + _LOCAL.size, name_length + extra_length, entry.where)
     wide = _Wide(rest[name_length:], entry.where)
     size, stored = wide.take(size), wide.take(stored)
     later = bool(entry.flags & _LATER)  # sizes and checksum follow the payload; zero here
@@ -320,9 +354,8 @@ def _located(descriptor: int, entry: _Entry, directory: int) -> Member:
         if not agrees:
             raise FormatError("corrupt_archive", entry.where, f"its {field} is not the one in the directory")
     _check_readable(entry)
-    return Member(
-        entry.name, entry.method, entry.header + _LOCAL.size + len(rest), entry.stored, entry.size, entry.crc
-    )  # fmt: skip
+    offset = archive.begin + entry.header + _LOCAL.size + len(rest)
+    return Member(entry.name, entry.method, offset, entry.stored, entry.size, entry.crc)
 
 
 def _check_readable(entry: _Entry) -> None:
@@ -343,13 +376,13 @@ def _check_repeats(entries: Sequence[_Entry]) -> None:
         seen.add(entry.name)
 
 
-def _check_overlaps(entries: Sequence[_Entry], found: Sequence[Member], directory: int) -> None:
+def _check_overlaps(entries: Sequence[_Entry], found: Sequence[Member], begin: int, directory: int) -> None:
     """Members lie one after another, and the directory after them."""
     end, before = 0, ""
     for entry, member in sorted(zip(entries, found, strict=True), key=lambda pair: pair[0].header):
         if entry.header < end:
             raise FormatError("corrupt_archive", entry.where, f"overlaps '{before:.200}' by {end - entry.header} bytes")
-        end, before = member.offset + member.stored, entry.name
+        end, before = member.offset - begin + member.stored, entry.name
     if end > directory:
         raise FormatError(
             "corrupt_archive", f"member '{before:.200}'", f"ends at byte {end}, the directory begins at {directory}"

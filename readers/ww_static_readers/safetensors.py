@@ -8,15 +8,15 @@ encodings than UTF-8 and numbers that are not plain integers are refused. Source
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ww_static import dtypes, storage
 from ww_static.errors import FormatError, LimitError
-from ww_static.protocol import SNIFF_BYTES, Extent, Finding, Limits, ModelFile, TensorSpec, Window
+from ww_static.protocol import Extent, Finding, Limits, ModelFile, TensorSpec, Window
+from ww_static_readers import _shards
 from ww_static_readers._strict_json import parse_json
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 _PREFIX = 8
 _PLAUSIBLE = 2**40
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.safetensors)", re.IGNORECASE)
 _LAYOUTS = ("pt", "tf", "flax", "mlx")
-_INDEX_SUFFIX = ".safetensors.index.json"
+_SUFFIX = ".safetensors"
+_INDEX_SUFFIX = _SUFFIX + _shards.INDEX
+_OTHERS = (".bin", ".pt", ".pth", ".ckpt", ".h5")  # parts of other formats that have an index of the same shape
 _FOREIGN = (
     b"PK\x03\x04",
     b"\x89HDF",
@@ -49,7 +50,8 @@ _MOST_ELEMENTS = 2**63 - 1
 def sniff(path: Path, head: bytes) -> bool:
     """A plausible header length before a ``{``; or a file that only its suffix calls safetensors, to say what is wrong."""
     if _is_text(head):
-        return b'"weight_map"' in head or path.name.lower().endswith(_INDEX_SUFFIX)
+        part = _shards.part_suffix(head)
+        return part not in _OTHERS and (_shards.is_index(head) or path.name.lower().endswith(_INDEX_SUFFIX))
     if len(head) > _PREFIX and head[_PREFIX:].lstrip()[:1] == b"{" and _length(head) < _PLAUSIBLE:
         return True
     return path.name.lower().endswith((".safetensors", _INDEX_SUFFIX)) and not head.startswith(_FOREIGN)
@@ -57,18 +59,7 @@ def sniff(path: Path, head: bytes) -> bool:
 
 def models(names: Sequence[str]) -> list[ModelFile]:
     """One entry per index, per set of shards without an index, and per other ``.safetensors`` file."""
-    indexed = {name[: -len(_INDEX_SUFFIX)] for name in names if name.lower().endswith(_INDEX_SUFFIX)}
-    found = []
-    for name in names:
-        shard = _SHARD.fullmatch(name)
-        if name.lower().endswith(_INDEX_SUFFIX):
-            found.append(ModelFile(name, name[: -len(_INDEX_SUFFIX)] or name))
-        elif shard and shard["stem"] not in indexed:
-            indexed.add(shard["stem"])  # the other shards of the set belong to this entry
-            found.append(ModelFile(name, shard["stem"]))
-        elif not shard and name.lower().endswith(".safetensors"):
-            found.append(ModelFile(name, name[: -len(".safetensors")] or name))
-    return found
+    return _shards.models(names, (_SUFFIX,), lambda stem: True)
 
 
 def open(path: Path, limits: Limits) -> SafetensorsCheckpoint:  # the reader contract names this function
@@ -80,13 +71,19 @@ def open(path: Path, limits: Limits) -> SafetensorsCheckpoint:  # the reader con
     descriptor = storage.open_file(path)
     try:
         if _is_text(storage.read_at(descriptor, 0, min(os.fstat(descriptor).st_size, 64), "")):
-            return _open_index(path, descriptor, limits)
-        if match := _SHARD.fullmatch(path.name):
-            return _open_set(path, match, limits)
-        part = read_part(descriptor, os.fspath(path), path.name, limits)
+            model = _shards.read_index(path, descriptor, read_part, _total_sizes, limits)
+        elif match := _shards.numbered(path.name, (_SUFFIX,)):
+            model = _shards.read_set(path, match, read_part, limits)
+        else:
+            part = read_part(descriptor, os.fspath(path), path.name, limits)
+            model = _shards.Model({path.name: part}, {path.name: None}, part.findings)
     finally:
         os.close(descriptor)
-    return SafetensorsCheckpoint(path.parent, part.tensors, part.findings, {path.name: None})
+    return SafetensorsCheckpoint(path.parent, model)
+
+
+def _total_sizes(tensors: Sequence[TensorSpec]) -> set[int]:
+    return {sum(spec.extent.nbytes for spec in tensors if spec.extent)}
 
 
 def _length(head: bytes) -> int:
@@ -101,37 +98,20 @@ def _is_text(head: bytes) -> bool:
 class SafetensorsCheckpoint:
     """An open model of one or more files; values come as windows of a memory map."""
 
-    def __init__(
-        self, root: Path, tensors: Sequence[TensorSpec], findings: Sequence[Finding], parts: Mapping[str, str | None]
-    ) -> None:
-        self.tensors = tensors
-        self.findings = findings
-        self._root = root
-        self._parts = parts  # file name -> the reference it was found by, None for the file the user named
-        self._open: tuple[str, int] | None = None
+    def __init__(self, root: Path, model: _shards.Model[Part]) -> None:
+        self.tensors: Sequence[TensorSpec] = model.tensors
+        self.findings: Sequence[Finding] = model.findings
+        self._descriptors = _shards.Descriptors(root, model.references)
 
     def read(self, spec: TensorSpec, window: Window = ()) -> NDArray[Any]:
         """``whole[window]`` as a read-only view of a memory map; packed types as one uint8 code per element."""
         if spec.extent is None:  # every tensor of this format lies flat
             raise FormatError("bad_header", f"tensor '{spec.name}'", "is not a tensor of this file")
-        return storage.window_of(self._descriptor(spec.file), spec.extent.offset, spec.dtype, spec.shape, window)
+        return storage.window_of(self._descriptors.of(spec.file), spec.extent.offset, spec.dtype, spec.shape, window)
 
     def close(self) -> None:
         """Closes the descriptor; maps that are still in use stay."""
-        if self._open is not None:
-            os.close(self._open[1])
-            self._open = None
-
-    def _descriptor(self, file: str) -> int:
-        if self._open is None or self._open[0] != file:
-            self.close()  # one descriptor at a time, however many shards there are
-            reference = self._parts[file]
-            path = self._root / file
-            self._open = (
-                file,
-                storage.open_file(path) if reference is None else storage.open_inside(self._root, reference, "index"),
-            )
-        return self._open[1]
+        self._descriptors.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,116 +228,3 @@ def _check_tiling(tensors: Sequence[TensorSpec], begin: int, size: int) -> None:
         position, before = end, f"'{name}'"
     if position != size:
         raise FormatError("bad_offsets", "payload", f"{size - position} bytes follow the last tensor")
-
-
-def _open_set(path: Path, match: re.Match[str], limits: Limits) -> SafetensorsCheckpoint:
-    """All shards of the set that `path` is one of, by the ``-00001-of-0000N`` pattern."""
-    count = int(match["count"])
-    if count > limits.parts:
-        raise LimitError("limit", "shards", f"{count} shards, limit {limits.parts}")
-    if not 1 <= int(match["number"]) <= count:
-        raise FormatError("index_mismatch", "shards", f"'{path.name}' is not one of {count}")
-    names = [f"{match['stem']}-{number:05d}-of-{match['count']}{match['suffix']}" for number in range(1, count + 1)]
-    model = _Model(path.parent, limits)
-    for name in names:
-        model.add(name, "shards")
-    return model.checkpoint([])
-
-
-def _open_index(path: Path, descriptor: int, limits: Limits) -> SafetensorsCheckpoint:
-    """The model that `{"metadata": {...}, "weight_map": {tensor: file}}` describes."""
-    size = os.fstat(descriptor).st_size
-    if size > limits.header_bytes:
-        raise LimitError("limit", "index", f"{size} bytes, limit {limits.header_bytes}")
-    document = parse_json(storage.read_at(descriptor, 0, size, "index"), "index")
-    weight_map = document.get("weight_map") if isinstance(document, dict) else None
-    if not isinstance(weight_map, dict) or not _is_text_map(weight_map):
-        raise FormatError("bad_header", "index", "weight_map is not a map from tensor names to file names")
-    if len(weight_map) > limits.tensors:
-        raise LimitError("limit", "index", f"{len(weight_map)} tensors, limit {limits.tensors}")
-    files = sorted(set(weight_map.values()))
-    if len(files) > limits.parts:
-        raise LimitError("limit", "index", f"{len(files)} files, limit {limits.parts}")
-    if path.name in files:
-        raise FormatError("bad_header", "index", "names itself as a shard")
-    model = _Model(path.parent, limits)
-    for name in files:
-        model.add(name, "index")
-    return model.checkpoint([*_check_index(document, weight_map, model), *_unnamed_shards(path, files)])
-
-
-def _unnamed_shards(path: Path, files: Sequence[str]) -> list[Finding]:
-    """Shards of the set that lie beside the index and that it does not name."""
-    stem, named = path.name[: -len(_INDEX_SUFFIX)], {os.path.normpath(name) for name in files}
-    beside = sorted(name for name in os.listdir(path.parent) if (match := _SHARD.fullmatch(name)) and match["stem"] == stem)
-    words = "lies beside the index, which does not name it"
-    return [Finding("index_mismatch", name, words) for name in beside if name not in named]
-
-
-class _Model:
-    """The shards of a model, put together one by one, so that a set that cannot be one is refused at its first excess."""
-
-    def __init__(self, root: Path, limits: Limits) -> None:
-        self.root = root
-        self.limits = limits
-        self.parts: dict[str, Part] = {}  # by the reference that names the shard
-        self._owner: dict[str, str] = {}
-        self._files: dict[tuple[int, int], str] = {}
-
-    def add(self, name: str, where: str) -> None:
-        """Reads the header of one more shard."""
-        try:
-            descriptor = storage.open_inside(self.root, name, where)
-        except FormatError as error:
-            if error.category == "missing_part":
-                raise FormatError("missing_part", where, f"shard '{name}' is missing") from error
-            raise
-        try:
-            status = os.fstat(descriptor)
-            twin = self._files.setdefault((status.st_dev, status.st_ino), name)
-            if twin != name:
-                raise FormatError("duplicate_name", "", f"is the same file as '{twin}'")
-            storage.refuse_stand_in(storage.read_at(descriptor, 0, min(status.st_size, SNIFF_BYTES), ""))
-            file = os.path.normpath(name)
-            part = read_part(descriptor, os.fspath(self.root / file), file, self.limits)
-        except FormatError as error:
-            raise type(error)(error.category, f"{name}: {error.where}" if error.where else name, error.problem) from error
-        finally:
-            os.close(descriptor)
-        self._merge(name, part, status.st_nlink)
-
-    def _merge(self, name: str, part: Part, links: int) -> None:
-        for spec in part.tensors:
-            if self._owner.setdefault(spec.name, name) != name:
-                where = f"tensor '{spec.name}'"
-                raise FormatError("duplicate_name", where, f"is in '{self._owner[spec.name]}' and in '{name}'")
-        if len(self._owner) > self.limits.tensors:
-            raise LimitError("limit", "shards", f"more than {self.limits.tensors} tensors")
-        found = (Finding("hard_link", name, f"the file has {links} hard links"),) if links > 1 else ()
-        self.parts[name] = Part(part.tensors, (*part.findings, *found))
-
-    def checkpoint(self, findings: Sequence[Finding]) -> SafetensorsCheckpoint:
-        """The model that the shards make."""
-        tensors = tuple(spec for part in self.parts.values() for spec in part.tensors)
-        found = (*findings, *(finding for part in self.parts.values() for finding in part.findings))
-        return SafetensorsCheckpoint(self.root, tensors, found, {os.path.normpath(name): name for name in self.parts})
-
-
-def _check_index(document: dict[str, Any], weight_map: Mapping[str, str], model: _Model) -> list[Finding]:
-    findings, parts = [], model.parts
-    held = {name: {spec.name for spec in part.tensors} for name, part in parts.items()}
-    for tensor, file in weight_map.items():
-        if tensor not in held[file]:
-            raise FormatError("index_mismatch", "index", f"'{tensor}' is mapped to '{file}', which lacks it")
-    for file, names in held.items():
-        for tensor in sorted(names):
-            if weight_map.get(tensor) != file:
-                findings.append(
-                    Finding("index_mismatch", file, f"holds '{tensor}', which the index does not place there", tensor)
-                )
-    metadata = document.get("metadata")
-    claimed = metadata.get("total_size") if isinstance(metadata, dict) else None
-    total = sum(spec.extent.nbytes for part in parts.values() for spec in part.tensors if spec.extent)
-    if isinstance(claimed, int) and claimed != total:
-        findings.append(Finding("index_mismatch", "index", f"total_size is {claimed}, the tensors have {total} bytes"))
-    return findings

@@ -14,14 +14,16 @@ import pytest
 from torch_files import Raw, call, glob, op, pickled, stored, tensor
 from ww_static.errors import FormatError
 from ww_static.protocol import Limits
-from ww_static_readers._pickle import Global, Machine, Opaque
+from ww_static_readers._pickle import Machine
+from ww_static_readers._pickle_nodes import Global, Opaque
 from ww_static_readers._source import Source
-from ww_static_readers._torch import Storage, TorchMeaning
+from ww_static_readers._torch_names import TorchMeaning
+from ww_static_readers._torch_values import Storage
 from ww_static_readers._tree import named_tensors
 
 
 def _machine(body: bytes, limits: Limits | None = None) -> Machine:
-    return Machine(Source("data.pkl", body), TorchMeaning(), limits or Limits())
+    return Machine(Source("data.pkl", body), TorchMeaning("archive"), limits or Limits())
 
 
 def _run(body: bytes) -> Any:
@@ -250,5 +252,5 @@ def test_damaged_pickles_raise_format_errors_and_nothing_else() -> None:
             data[place : place + length] = b"" if kind == 0 else generator.bytes(1) if kind == 1 else data[2 : 2 + length]
         machine = _machine(bytes(data))
         with suppress(FormatError):
-            for name, _ in named_tensors(machine.run(), "data.pkl", Limits()):
-                assert name
+            for leaf in named_tensors(machine.run(), "data.pkl", Limits()):
+                assert leaf.name

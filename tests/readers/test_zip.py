@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import torch_files
 from ww_static import storage
 from ww_static.errors import FormatError, LimitError, UnknownFormatError
 from ww_static.protocol import Limits
@@ -137,6 +138,31 @@ def test_pythons_archives_are_read(opened: type[Opened], method: int, stream: ty
         assert (member.method, member.size, member.crc) == (method, len(members[member.name]), zlib.crc32(members[member.name]))
         if method == zipfile.ZIP_STORED:
             assert data[member.offset : member.offset + member.stored] == members[member.name]
+
+
+@pytest.mark.parametrize("deflated", [False, True])
+@pytest.mark.parametrize("wide", [False, True])
+def test_torchs_archives_are_read(opened: type[Opened], deflated: bool, wide: bool) -> None:
+    members = {"m/data.pkl": b"\x80\x02}.", "m/byteorder": b"little", "m/data/0": NUMBERS, "m/data/1": b"", "m/version": b"3\n"}
+    data = torch_files.zipped(members, deflated, wide)
+    found = opened(data)
+    assert {member.name: found.content(member) for member in found.members} == members
+    for member in found.members:
+        assert _zip.content(found.descriptor, member, Limits()) == members[member.name]
+        assert member.offset % 64 == 0, "torch aligns its records"
+        if not deflated:
+            assert data[member.offset : member.offset + member.stored] == members[member.name]
+
+
+def test_the_whole_content_comes_with_damage_and_without_its_checksum(opened: type[Opened]) -> None:
+    for method in (0, 8):
+        found = opened(archive(Part(content=NUMBERS, method=method, crc=7)))
+        assert _zip.content(found.descriptor, found.members[0], Limits()) == NUMBERS
+        unsaid = replace(found.members[0], crc=0)
+        assert found.content(unsaid) == NUMBERS, "0 says that no checksum was recorded"
+    found = opened(archive(Part(content=NUMBERS, method=8, size=10**6)))
+    with pytest.raises(FormatError, match="corrupt: member 'w': inflates to 76800 bytes, 1000000 are declared"):
+        _zip.content(found.descriptor, found.members[0], Limits())
 
 
 def test_pieces_are_small(opened: type[Opened]) -> None:
