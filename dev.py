@@ -5,6 +5,7 @@
     python3 dev.py test      set up, run every gate: format, lint, types, tests with coverage
     python3 dev.py format    set up, format the code
     python3 dev.py docs      set up, write the generated pages of docs/
+    python3 dev.py fuzz      set up, read damaged files for as long as it takes; --help says more
 
 It needs Python 3.11 or later with pip, and the standard library only.
 """
@@ -33,6 +34,16 @@ def run(*arguments: str) -> None:
     code = subprocess.call([str(PYTHON), "-m", *arguments], cwd=ROOT)
     if code:
         sys.exit(code)
+
+
+def fuzz(arguments: list[str]) -> None:
+    """The long fuzz; ends this program with its code."""
+    set_up("dev")
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+    try:
+        sys.exit(subprocess.call([str(PYTHON), "-m", "fuzz", *arguments], cwd=ROOT, env=environment))
+    except KeyboardInterrupt:  # it has said what there is
+        sys.exit(130)
 
 
 def set_up(extra: str) -> None:
@@ -92,6 +103,8 @@ def main() -> None:
         set_up("dev")
         run("ruff", "check", "--fix-only", *CODE)
         run("ruff", "format", *CODE)
+    elif word == "fuzz":
+        fuzz(arguments)
     elif word == "docs":
         set_up("dev")
         subprocess.run([str(PYTHON), "docs/generate.py"], cwd=ROOT, check=True)

@@ -14,7 +14,7 @@ from ww_static.errors import FormatError, NonFiniteError, NotConvergedError
 from ww_static.layers import LayerView
 from ww_static.metrics import METRICS, Measured, doubles, measure
 from ww_static.options import Options
-from ww_static.protocol import TensorSpec
+from ww_static.protocol import Limits, TensorSpec
 from ww_static.rows import DEFINITIONS_VERSION, LayerRow
 from ww_static.seam import OpenCheckpoint
 from ww_static.spectral.eigen import LARGEST_SVD, Method, spectrum_of_blocks, svd_bytes
@@ -56,13 +56,19 @@ def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
 
 def memory_needed(view: LayerView) -> int:
     """Least private memory, in bytes, in which the row can be computed: one matrix at a time, and all eigenvalues."""
-    return gram_bytes(view.m) + 24 * (view.num_evals or 0) if view.m else 0
+    return gram_bytes(view.m) + 24 * (view.num_evals or 0) + _held_bytes(view.spec) if view.m else 0
+
+
+def _held_bytes(spec: TensorSpec) -> int:
+    """Private memory in which a reader may hold a deflated tensor, so that it need not inflate it for every block."""
+    size = dtypes.nbytes(spec.dtype, math.prod(spec.shape)) or 0
+    return size if spec.encoding == "compressed" and size <= Limits().inflated_bytes else 0
 
 
 def memory_wanted(view: LayerView) -> int:
     """Private memory, in bytes, with which small singular values are resolved as well."""
     if view.n and view.m and view.m <= LARGEST_SVD:
-        return max(memory_needed(view), svd_bytes(view.n, view.m))
+        return max(memory_needed(view), svd_bytes(view.n, view.m) + _held_bytes(view.spec))
     return memory_needed(view)
 
 

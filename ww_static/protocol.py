@@ -35,6 +35,7 @@ class Limits:
         npy_header_bytes: longest header of a numpy array.
         inflation_bytes: size up to which a member of a zip archive may be deflated to any ratio.
         inflation_ratio: most times its stored size that a larger member, or all members together, may inflate to.
+        inflated_bytes: largest deflated tensor that is held in memory, inflated, while it is read out of order.
         protobuf_depth: most messages inside each other.
         protobuf_fields: most fields of a protobuf that are looked at; a tensor has about five.
         pickle_bytes: longest pickle that is interpreted.
@@ -59,6 +60,7 @@ class Limits:
     npy_header_bytes: int = 10_000
     inflation_bytes: int = 67_108_864
     inflation_ratio: int = 200
+    inflated_bytes: int = 268_435_456
     protobuf_depth: int = 100
     protobuf_fields: int = 3_000_000
     pickle_bytes: int = 67_108_864

@@ -1,7 +1,9 @@
 """Windows of a tensor that lies deflated in an archive: inflated past, and only the window kept.
 
-A deflated stream has one direction. Windows that come in file order cost one pass together; one that lies before the
-last, or that cuts across the order of the file, costs a pass of its own.
+A deflated stream has one direction. Windows that come in file order cost one pass together. When one lies before the
+last, or cuts across the order of the file as the blocks of a wide or column-major matrix do, a pass begins anew; a reader
+that sees this happen again and again inflates the tensor into private memory (`Held`), so that any number of windows costs
+a few passes together.
 """
 
 from __future__ import annotations
@@ -59,6 +61,36 @@ class Stream:
             for _ in self._pieces:  # the checks of size and checksum stand at its end
                 pass
         return bytes(found)
+
+
+class Held:
+    """The content of one member up to a byte, inflated into private memory.
+
+    Args:
+        descriptor: of the archive.
+        member: what to read.
+        limits: what it may inflate to.
+        end: byte of the content behind which nothing is kept.
+
+    Raises:
+        FormatError: what `_zip.inflate` refuses.
+    """
+
+    def __init__(self, descriptor: int, member: Member, limits: Limits, end: int) -> None:
+        self._content = bytearray(end)
+        place = 0
+        for piece in _zip.inflate(descriptor, member, limits):  # to its end, where size and checksum are compared
+            kept = piece[: max(end - place, 0)]
+            self._content[place : place + len(kept)] = kept
+            place += len(kept)
+
+    def window_of(self, offset: int, dtype: str, shape: Sequence[int], window: Window, strides: Sequence[int]) -> NDArray[Any]:
+        """``whole[window]`` as an array of its own; the arguments are those of the function."""
+        import numpy as np
+
+        stored = dtypes.numpy_dtype(dtype)
+        steps = tuple(stride * stored.itemsize for stride in strides)
+        return np.ndarray(tuple(shape), stored, self._content, offset, steps)[window].copy()
 
 
 def window_of(

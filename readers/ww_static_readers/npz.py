@@ -35,6 +35,7 @@ _NUMBERS = {
 _DESCR = re.compile(r"(?P<order>[<>|])(?P<kind>[a-zA-Z])(?P<size>\d{0,9})(?:\[\w+\])?")
 _SUFFIXES = (".npy", ".npz")
 _MOST_BYTES = 2**63 - 1
+_RETURNS = 4  # of the stream, before a tensor is held: a few odd windows are not worth the memory
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -103,7 +104,8 @@ class _Values:
 class NpzCheckpoint:
     """An open array or archive. Flat values come as windows of a memory map, big-endian ones as a copy of the window.
 
-    Deflated ones are inflated up to the window; one stream is kept, so that the next window goes on from there.
+    Deflated ones are inflated up to the window; one stream is kept, so that the next window goes on from there. A tensor
+    that is read out of order is held in memory, inflated, until another one is read.
     """
 
     def __init__(
@@ -120,6 +122,9 @@ class NpzCheckpoint:
         self._values = values
         self._limits = limits
         self._stream: _inflated.Stream | None = None
+        self._member: Member | None = None  # what was inflated last; stream, content and count are of it
+        self._held: _inflated.Held | None = None
+        self._returns = 0  # to a place inside the tensor that the stream had passed
 
     def read(self, spec: TensorSpec, window: Window = ()) -> NDArray[Any]:
         """``whole[window]``, little-endian."""
@@ -136,16 +141,26 @@ class NpzCheckpoint:
 
     def close(self) -> None:
         """Closes the descriptor; maps that are still in use stay."""
-        self._stream = None
+        self._stream = self._held = None
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def _inflated(self, descriptor: int, member: Member, values: _Values, spec: TensorSpec, window: Window) -> NDArray[Any]:
         first = _inflated.first_byte(values.begin, spec.dtype, spec.shape, window, values.strides)
+        end = values.begin + values.nbytes
         stream, self._stream = self._stream, None  # after an error it is of no use
-        if stream is None or stream.member is not member or stream.start > first:
-            stream = _inflated.Stream(descriptor, member, self._limits, values.begin + values.nbytes)
+        if member is not self._member:
+            self._member, self._held, self._returns = member, None, 0
+            stream = None
+        elif stream is not None and stream.start > first:
+            stream = None
+            self._returns += first > values.begin  # to its first value goes back who reads it in order another time
+        if self._held is None and self._returns > _RETURNS and end <= self._limits.inflated_bytes:
+            self._held = _inflated.Held(descriptor, member, self._limits, end)
+        if self._held is not None:
+            return self._held.window_of(values.begin, spec.dtype, spec.shape, window, values.strides)
+        stream = stream or _inflated.Stream(descriptor, member, self._limits, end)
         array = _inflated.window_of(stream, values.begin, spec.dtype, spec.shape, window, values.strides)
         self._stream = stream
         return array

@@ -8,7 +8,7 @@ import os
 import struct
 import tracemalloc
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from ww_static.errors import FormatError, LimitError, UnknownFormatError
 from ww_static.protocol import Limits
 from ww_static.seam import open_checkpoint
 from ww_static.testing import ReaderSuite, Stored
-from ww_static_readers import npz
+from ww_static_readers import _zip, npz
 
 _DESCR = {
     "F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "U64": "u8", "I32": "i4", "U32": "u4", "I16": "i2", "U16": "u2", "I8": "i1",
@@ -213,6 +213,73 @@ def test_a_column_of_a_deflated_tensor_costs_little_memory(tmp_path: Path) -> No
         tracemalloc.stop()
     np.testing.assert_array_equal(column, array[:, 9:10])
     assert peak < 2**19
+
+
+@pytest.fixture
+def inflated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of all pieces that are inflated."""
+    sizes: list[int] = []
+    honest = _zip.inflate
+
+    def counted(descriptor: int, member: _zip.Member, limits: Limits) -> Iterator[bytes]:
+        for piece in honest(descriptor, member, limits):
+            sizes.append(len(piece))
+            yield piece
+
+    monkeypatch.setattr(_zip, "inflate", counted)
+    return sizes
+
+
+WIDE = np.random.default_rng(5).standard_normal((2, 300_000))  # against the order of the file, in 5 blocks
+
+
+@pytest.mark.parametrize(("array", "fortran"), [(WIDE, False), (WIDE.T.copy(), True), (WIDE.reshape(2, 300, 1000), True)])
+def test_a_matrix_across_the_order_of_the_file_is_inflated_six_times_at_most(
+    tmp_path: Path, inflated: list[int], array: NDArray[Any], fortran: bool
+) -> None:
+    path = tmp_path / "m.npz"
+    path.write_bytes(npz_bytes({"w.npy": npy_bytes(array, fortran=fortran)}, deflated=True))
+    with open_checkpoint(path) as checkpoint:
+        spec = checkpoint.spec("w")
+        inflated.clear()
+        for passes in range(3):
+            for start in range(0, max(array.shape), 1000):
+                cut = slice(start, start + 1000)
+                window = (cut,) if array.shape[0] > 2 else (slice(None),) * (array.ndim - 1) + (cut,)
+                np.testing.assert_array_equal(checkpoint.read(spec, window), array[window])
+            assert sum(inflated) <= 6 * (array.nbytes + 128), f"pass {passes}"
+
+
+def test_what_is_read_in_order_is_inflated_once_per_pass_and_never_held(tmp_path: Path, inflated: list[int]) -> None:
+    array = np.random.default_rng(6).standard_normal((4000, 100))
+    path = tmp_path / "m.npz"
+    path.write_bytes(npz_bytes({"w.npy": npy_bytes(array)}, deflated=True))
+    with open_checkpoint(path) as checkpoint:
+        spec = checkpoint.spec("w")
+        inflated.clear()
+        tracemalloc.start()
+        for _ in range(3):
+            for start in range(0, 4000, 100):
+                checkpoint.read(spec, (slice(start, start + 100),))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert sum(inflated) == 3 * (array.nbytes + 128)
+    assert peak < array.nbytes // 4
+
+
+def test_a_tensor_is_held_only_while_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.npz"
+    members = {"a.npy": npy_bytes(WIDE), "b.npy": npy_bytes(WIDE + 1)}
+    path.write_bytes(npz_bytes(members, deflated=True))
+    with open_checkpoint(path) as checkpoint:
+        tracemalloc.start()
+        for name in "abab":
+            for start in range(0, 300_000, 30_000):
+                checkpoint.read(checkpoint.spec(name), (slice(None), slice(start, start + 1000)))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert WIDE.nbytes < peak < 1.5 * WIDE.nbytes
+    assert ww_static.analyze(path).exit_code == 0
 
 
 def test_damaged_deflated_values_are_no_values(tmp_path: Path) -> None:
@@ -491,6 +558,21 @@ def test_limit_npy_header_bytes(tmp_path: Path) -> None:
         _opened(tmp_path / "w.npy", data, Limits(npy_header_bytes=length)).close()
         with pytest.raises(LimitError, match=f"limit: tensor 'w': a header of {length} bytes, limit {length - 1}"):
             _opened(tmp_path / "w.npy", data, Limits(npy_header_bytes=length - 1))
+
+
+def test_limit_inflated_bytes(tmp_path: Path, inflated: list[int]) -> None:
+    array = np.random.default_rng(7).standard_normal((64, 3000))
+    data = npz_bytes({"w.npy": npy_bytes(array)}, deflated=True)
+    counts = []
+    for most in (array.nbytes + 128, array.nbytes + 127):
+        with _opened(tmp_path / "m.npz", data, Limits(inflated_bytes=most)) as checkpoint:
+            inflated.clear()
+            for start in range(0, 3000, 100):
+                window = (slice(None), slice(start, start + 100))
+                np.testing.assert_array_equal(checkpoint.read(checkpoint.spec("w"), window), array[window])
+            counts.append(sum(inflated) // array.nbytes)
+    assert counts[0] <= 6
+    assert counts[1] > 20
 
 
 def test_limit_rank_and_tensors_of_arrays(tmp_path: Path) -> None:
