@@ -45,6 +45,14 @@ class Limits:
         pickle_line: longest line of text in a pickle, in bytes.
         view_elements: elements that any view of a storage may have.
         view_ratio: most elements per element of the storage beyond that.
+        attribute_bytes: longest attribute of an HDF5 file, or configuration in a Keras archive, that is looked at.
+        config_items: most commas and brackets of a Keras configuration.
+        hdf5_links: most links of an HDF5 file.
+        hdf5_chunks: most chunks of one dataset.
+        chunk_bytes: largest chunk of a dataset.
+        declared_bytes: bytes that a dataset, or all of them together, may declare whatever is stored.
+        declared_ratio: most bytes declared per byte stored beyond that.
+        inflated_bytes: largest deflated HDF5 file in a Keras archive; it is held in memory.
     """
 
     header_bytes: int = 100_000_000
@@ -68,6 +76,14 @@ class Limits:
     pickle_line: int = 65_536
     view_elements: int = 134_217_728
     view_ratio: int = 16
+    attribute_bytes: int = 16_777_216
+    config_items: int = 2_000_000
+    hdf5_links: int = 4_000_000
+    hdf5_chunks: int = 4_000_000
+    chunk_bytes: int = 268_435_456
+    declared_bytes: int = 4_294_967_296
+    declared_ratio: int = 1000
+    inflated_bytes: int = 536_870_912
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +105,14 @@ class TensorSpec:
         shape: elements along each axis.
         file: name of the file or shard that holds it, relative to the folder of the model.
         axes: what each axis is (``out``, ``in``, ``kernel``, ...), when the file itself says so.
-        layout: framework whose axis order the file follows (``pt``, ``tf``, ``flax``, ``mlx``), when it says so.
+        layout: framework whose axis order the file follows (``pt``, ``tf``, ``flax``, ``keras``, ``mlx``), when it says so.
         extent: where the bytes lie, when they lie flat.
         encoding: ``raw``, or how the stored bytes differ from the values (``compressed``, ``quantized``), or why there are
             no values to read (``unsupported``: a layout such as sparse; ``absent``: none in the file).
-        role: what the graph uses it for: ``dense``, ``conv``, ``conv_transpose``, ``embedding``, ``fused_qkv``, ``lstm``,
-            ``gru``, ``rnn``, or ``recurrent`` for a part of such a weight; None when nothing says.
-        op_path: path of the operator that uses it, in a format with a graph.
+        role: what the graph, or the class of the layer, uses it for: ``dense``, ``attention``, ``conv``, ``conv_transpose``,
+            ``depthwise``, ``embedding``, ``fused_qkv``, ``lstm``, ``gru``, ``rnn``, ``recurrent`` for a part of such a
+            weight, or ``bias``; None when nothing says.
+        op_path: path of the operator that uses it, in a format with a graph; the user's name of the layer, in Keras 3.
         reason: why it is not analysed, when the file itself says so: ``quant_aux``, ``quantized``, ``unsupported_layout``,
             ``no_data``.
     """
