@@ -112,7 +112,7 @@ class Attributes:
             return name, None
         where = f"{where}: attribute '{name:.80}'"
         if count * text.size > len(body) - place:
-            raise FormatError("corrupt", where, f"{count} elements of {text.size} bytes, {len(body) - place} are left")
+            raise FormatError("corrupt", where, f"{count} elements of {text.size} bytes, {max(0, len(body) - place)} are left")
         raw = [body[place + number * text.size : place + (number + 1) * text.size] for number in range(count)]
         if not text.variable:
             return name, [one.split(b"\0", 1)[0] for one in raw]

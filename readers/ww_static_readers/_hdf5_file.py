@@ -91,7 +91,9 @@ def superblock(stretch: Stretch) -> Superblock:
         raise FormatError("truncated", "header", f"the superblock ends at byte {stretch.size}")
     base, end, root = (int.from_bytes(fields[number], "little") for number in (0, 2, root_field))
     if place + end - base > stretch.size:
-        raise FormatError("truncated", "header", f"the file ends at byte {place + end - base} by its header, has {stretch.size}")
+        raise FormatError(
+            "truncated", "header", f"the file ends at byte {place + end - base} by its header, has {stretch.size}"
+        )
     return Superblock(place, addresses, lengths, root)
 
 

@@ -71,7 +71,7 @@ def _code(one: dict[str, Any]) -> Iterator[str]:
     """What deserializing an object would run or import, beyond the classes of Keras."""
     kind, module, registered = one.get("class_name"), one.get("module"), one.get("registered_name")
     name = _name(one)
-    called = f"layer '{name:.80}'" if name else f"an object of class '{str(kind):.80}'"
+    called = f"layer '{name:.80}'" if name else f"an object of class '{kind!s:.80}'"
     if kind == "Lambda":
         yield f"{called} is a Lambda, which holds code or refers to a function"
     elif isinstance(module, str) and not (module + ".").startswith(_HOMES):
@@ -81,7 +81,7 @@ def _code(one: dict[str, Any]) -> Iterator[str]:
     elif kind is None and isinstance(one.get("code"), str) and "closure" in one:
         yield "a function is given as marshalled code"
     elif kind == "function" and not isinstance(module, str):
-        yield f"refers to the function '{str(one.get('config')):.80}'"
+        yield f"refers to the function '{one.get('config')!s:.80}'"
 
 
 def _name(one: dict[str, Any]) -> str | None:

@@ -12,7 +12,7 @@ from ww_static_readers import _hdf5
 from ww_static_readers._hdf5 import Dataset, Tree
 from ww_static_readers._hdf5_attributes import Attributes
 from ww_static_readers._hdf5_file import Library, Stretch, superblock
-from ww_static_readers._keras_config import Config, looked_at
+from ww_static_readers._keras_config import looked_at
 from ww_static_readers._keras_names import Names, Use
 
 _MODEL = "model_weights"
@@ -38,7 +38,9 @@ class Contents:
     findings: tuple[Finding, ...]
 
 
-def read_file(stretch: Stretch, path: str, file: str, limits: Limits, config: bytes | None = None) -> Contents:
+def read_file(
+    stretch: Stretch, path: str, file: str, limits: Limits, called: dict[str, str], config: bytes | None = None
+) -> Contents:
     """Lists the tensors of an HDF5 file.
 
     Args:
@@ -46,6 +48,8 @@ def read_file(stretch: Stretch, path: str, file: str, limits: Limits, config: by
         path: of the file that it lies in, for extents.
         file: name of that file, relative to the folder of the model.
         limits: what it may ask for.
+        called: path of a group of Keras 3 -> the user's name of its layer; what the file says is added, for it is said in
+            one shard only.
         config: the configuration beside it, when there is one.
 
     Raises:
@@ -59,29 +63,23 @@ def read_file(stretch: Stretch, path: str, file: str, limits: Limits, config: by
         library.close()
     texts = _Texts(Attributes(stretch, block, limits), tree)
     root = texts.of("", _ROOT_ATTRIBUTES)
-    layers: dict[str, str | None] = {}
-    sources = [(one[0], where) for where in ("model_config", "training_config") if (one := root.get(where))]
-    for raw, where in [*([(config, "config.json")] if config is not None else []), *sources]:
-        found: Config = looked_at(raw, where, limits)
-        texts.findings.extend(found.findings)
-        layers.update(found.layers)
-    paths = [one.name for one in tree.datasets]
-    whole = _MODEL in tree.groups
-    layer_names = texts.of(_MODEL, ("layer_names",)) if whole else root
+    layers = texts.classes(root, config, limits)
+    paths = [found.name for found in tree.datasets]
+    above = _MODEL if _MODEL in tree.groups else ""
+    listed = (texts.of(above, ("layer_names",)) if above else root).get("layer_names")
+    texts.check_names(above, listed or [], paths)
     numbered = any(_NUMBERED.search(name) for name in paths)
-    legacy = "layer_names" in layer_names or (whole and "model_config" in root)
-    if legacy:
-        texts.check_names(_MODEL if whole else "", layer_names.get("layer_names", []), paths)
-    called = texts.names_of_layers() if numbered else {}
-    names = Names({one.name: one.shape for one in tree.datasets}, layers, called)
-    keras = legacy or numbered or config is not None
-    shown = _shown(paths, whole and legacy)
+    if numbered:
+        called.update(texts.names_of_layers())
+    names = Names({found.name: found.shape for found in tree.datasets}, layers, called)
+    keras = bool(above) or listed is not None or numbered or config is not None
+    shown = _shown(paths, above)
     specs = []
-    for one in tree.datasets:
-        use = names.use(one.name) if keras and not _is_state(one.name) else Use()
-        calling = names.called(one.name) if numbered else None
-        specs.append(_spec(one, shown[one.name], use, stretch, path, file, "keras" if keras else None, calling))
-    datasets = {shown[one.name]: one for one in tree.datasets}
+    for found in tree.datasets:
+        use = names.use(found.name) if keras and not _is_state(found.name) else Use()
+        user = names.called(found.name) if numbered else None
+        specs.append(_spec(found, shown[found.name], use, stretch, path, file, "keras" if keras else None, user))
+    datasets = {shown[found.name]: found for found in tree.datasets}
     findings = (*(replace(one, tensor=shown.get(one.tensor or "", one.tensor)) for one in tree.findings), *texts.findings)
     return Contents(tuple(specs), datasets, frozenset(tree.groups), findings)
 
@@ -91,11 +89,9 @@ def _is_state(name: str) -> bool:
     return name.split("/", 1)[0] in ("optimizer", "optimizer_weights")
 
 
-def _shown(paths: Sequence[str], whole: bool) -> dict[str, str]:
+def _shown(paths: Sequence[str], above: str) -> dict[str, str]:
     """The name of each tensor: its path, below the weights of a legacy model unless that is the path of another one."""
-    if not whole:
-        return {path: path for path in paths}
-    below = {path: path.removeprefix(f"{_MODEL}/") for path in paths}
+    below = {path: path.removeprefix(f"{above}/") if above else path for path in paths}
     return below if len(set(below.values())) == len(below) else {path: path for path in paths}
 
 
@@ -145,6 +141,17 @@ class _Texts:
                 found[name] = [*found.get(name, []), *part]
                 number += 1
         return found
+
+    def classes(self, root: Mapping[str, list[bytes]], beside: bytes | None, limits: Limits) -> dict[str, str | None]:
+        """Name of a layer -> its class, from every configuration that there is; what they would run is found."""
+        layers: dict[str, str | None] = {}
+        sources = [("config.json", beside)] if beside is not None else []
+        sources += [(name, root[name][0]) for name in ("model_config", "training_config") if root.get(name)]
+        for where, raw in sources:
+            found = looked_at(raw, where, limits)
+            self.findings.extend(found.findings)
+            layers.update(found.layers)
+        return layers
 
     def check_names(self, above: str, layers: Sequence[bytes], paths: Sequence[str]) -> None:
         """Every layer and weight that the attributes list must be there."""

@@ -134,7 +134,9 @@ def _use(family: str | None, weight: str, part: str, shape: tuple[int, ...]) -> 
     if weight.endswith("bias"):
         return Use("bias")
     if weight == "depthwise_kernel" or (family == "depthwise" and weight == "kernel"):
-        return Use("depthwise", (*kernel, "out", "in")) if rank in (3, 4) else Use()  # one filter per channel: [*k, C, multiplier]
+        return (
+            Use("depthwise", (*kernel, "out", "in")) if rank in (3, 4) else Use()
+        )  # one filter per channel: [*k, C, multiplier]
     if weight in ("kernel", "pointwise_kernel") and (family == "conv" or weight != "kernel") and 3 <= rank <= 5:
         return Use("conv", (*kernel, "in", "out"))
     if family == "conv_transpose" and weight == "kernel" and 3 <= rank <= 5:

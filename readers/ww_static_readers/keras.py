@@ -87,7 +87,7 @@ def open(path: Path, limits: Limits) -> KerasCheckpoint:  # the reader contract 
             contents, stretch = _open_archive(path, descriptor, size, limits)
         else:
             stretch = Stretch(descriptor, 0, size)
-            contents = read_file(stretch, os.fspath(path), path.name, limits)
+            contents = read_file(stretch, os.fspath(path), path.name, limits, {})
     finally:
         os.close(descriptor)
     part = _Part(contents, None, stretch.begin, stretch.size, stretch.data)
@@ -175,7 +175,7 @@ def _open_archive(path: Path, descriptor: int, size: int, limits: Limits) -> tup
     stretch = Stretch(descriptor, weights.offset, weights.size)
     if weights.method != _zip.STORED:
         stretch = Stretch(descriptor, 0, weights.size, _inflated(descriptor, weights, limits))
-    contents = read_file(stretch, os.fspath(path), path.name, limits, raw)
+    contents = read_file(stretch, os.fspath(path), path.name, limits, {}, raw)
     return Contents(contents.specs, contents.datasets, contents.groups, (*findings, *contents.findings)), stretch
 
 
@@ -195,6 +195,7 @@ def _open_index(path: Path, descriptor: int, size: int, limits: Limits) -> Keras
     parts: dict[str, _Part] = {}
     files: dict[tuple[int, int], str] = {}
     linked: list[Finding] = []
+    called: dict[str, str] = {}
     for name in index.files:
         try:
             inner = storage.open_inside(path.parent, name, "index")
@@ -209,7 +210,8 @@ def _open_index(path: Path, descriptor: int, size: int, limits: Limits) -> Keras
                 raise FormatError("duplicate_name", "index", f"'{name:.200}' is the same file as '{twin:.200}'")
             file = os.path.normpath(name)
             stretch = Stretch(inner, 0, status.st_size)
-            parts[file] = _Part(_shard(stretch, os.fspath(path.parent / file), file, limits), name, 0, status.st_size)
+            contents = _shard(stretch, os.fspath(path.parent / file), file, limits, called)
+            parts[file] = _Part(contents, name, 0, status.st_size)
         finally:
             os.close(inner)
         if status.st_nlink > 1:
@@ -219,10 +221,10 @@ def _open_index(path: Path, descriptor: int, size: int, limits: Limits) -> Keras
     return KerasCheckpoint(path.parent, parts, [*findings, *linked, *inner_findings], limits)
 
 
-def _shard(stretch: Stretch, path: str, file: str, limits: Limits) -> Contents:
+def _shard(stretch: Stretch, path: str, file: str, limits: Limits, called: dict[str, str]) -> Contents:
     try:
         storage.refuse_stand_in(stretch.read(0, min(stretch.size, 512), ""))
-        return read_file(stretch, path, file, limits)
+        return read_file(stretch, path, file, limits, called)
     except FormatError as error:
         where = f"{file:.200}: {error.where}" if error.where else f"{file:.200}"
         raise type(error)(error.category, where, error.problem) from error
