@@ -76,7 +76,7 @@ def superblock(stretch: Stretch) -> Superblock:
     while stretch.read(place, min(len(SIGNATURE), stretch.size - place), "header") != SIGNATURE:
         place = max(_FIRST_BLOCK, 2 * place)
         if place + len(SIGNATURE) > stretch.size:
-            raise FormatError("bad_header", "header", "has no HDF5 signature at byte 0, 512, 1024, ...")
+            raise FormatError("bad_header", "header", "has no HDF5 signature at byte 0, nor at 512 times a power of two")
     head = stretch.read(place, min(112, stretch.size - place), "header")
     version = head[8] if len(head) > 8 else 0
     if version > _MOST_VERSION:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _OURS = (_hdf5.DEFLATE, _hdf5.SHUFFLE, _hdf5.FLETCHER32)
-_SUM_BLOCK = 2**15  # words of a checksum that are added at once without exceeding 64 bits
+_SUM_BLOCK = 2**12  # words of a checksum that are added at once: far from 64 bits, and little memory
 # Where one run of a window lies: number of the chunk, indices inside it, indices of the result.
 _Run = tuple[int, slice, slice]
 
