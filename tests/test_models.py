@@ -77,8 +77,8 @@ def test_files_of_other_formats_beside_a_model_are_named_not_opened(tmp_path: Pa
 
 
 def test_a_folder_of_other_formats_only_gives_each_of_them(tmp_path: Path) -> None:
-    _tree(tmp_path, "model.h5", "sub/model.gguf", "README.md")
-    assert [shown for shown, _ in _shown(tmp_path)] == ["model.h5", "sub/model.gguf"]
+    _tree(tmp_path, "model.tflite", "sub/model.gguf", "README.md")
+    assert [shown for shown, _ in _shown(tmp_path)] == ["model.tflite", "sub/model.gguf"]
 
 
 def test_a_folder_without_models_is_itself_the_source(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from ww_static.dtypes import storage_dtype
 from ww_static.errors import FormatError
 from ww_static.plan import Plan
+from ww_static.protocol import Finding
 from ww_static.rows import FileRow, FindingRow, LayerRow
 
 # Reasons of skipped rows that leave something unread, so that the file cannot pass as clean. A failed row always does,
@@ -27,6 +28,7 @@ INCONCLUSIVE = frozenset(
 )
 # Findings of readers about parts of a file that they left out.
 _LEFT_OUT = INCONCLUSIVE | {"unsafe_pickle", "unsupported", "corrupt", "size_mismatch", "truncated", "crc_mismatch", "bomb"}
+_LINKS = ("path_escape", "unsafe_link")
 _EMPTY = ("nothing_to_analyse", "no_tensors")
 # Reasons that are worth a finding: reason -> its category.
 _FOUND = {
@@ -40,10 +42,15 @@ def plan_findings(plan: Plan) -> list[FindingRow]:
     return [
         FindingRow(
             model_id=plan.source.model_id, file=plan.source.shown, name=finding.tensor, category=finding.category,
-            where=finding.where, message=finding.problem, inconclusive=finding.category in _LEFT_OUT,
+            where=finding.where, message=finding.problem, inconclusive=_leaves_out(finding),
         )
         for finding in plan.findings
     ]  # fmt: skip
+
+
+def _leaves_out(finding: Finding) -> bool:
+    """Whether something is unread because of it: a link that leads out of the file is, when a tensor would be behind it."""
+    return finding.category in _LEFT_OUT or (finding.category in _LINKS and finding.tensor is not None)
 
 
 def planned_findings(plan: Plan) -> list[FindingRow]:

@@ -156,6 +156,8 @@ def conv_layout(spec: TensorSpec, kind: Kind) -> Layout:
 
 def conv_refusal(spec: TensorSpec, layout: Layout) -> str | None:
     """Why the taps of a convolution are no matrices: ``depthwise``, ``vector_taps``, or None when they are."""
+    if spec.role == "depthwise":
+        return "depthwise"
     outputs, inputs = spec.shape[layout.outputs], spec.shape[layout.inputs]
     if min(outputs, inputs) > 1:
         return None
@@ -179,7 +181,10 @@ def conv_parts(spec: TensorSpec, layout: Layout, mode: str) -> list[Part]:
 
 
 def dense_part(spec: TensorSpec) -> Part:
-    """The tensor as one matrix; leading axes of length 1 do not count."""
+    """The tensor as one matrix: leading axes of length 1 do not count; heads go with the side that the file puts them on."""
+    if spec.axes is not None and len(spec.shape) > 2 and set(spec.axes) == {"in", "out"}:
+        inputs = [axis for axis, name in enumerate(spec.axes) if name == "in"]
+        return Part(None, None, (matrix_of(spec.shape, inputs, [whole_window(spec.shape)]),))
     return Part(None, None, (matrix_of(spec.shape, (len(spec.shape) - 2,), [whole_window(spec.shape)]),))
 
 
@@ -238,12 +243,25 @@ def gate_up_parts(spec: TensorSpec, facts: Facts) -> list[Part] | None:
     return _named(spec, 0, [("gate", windows[:1]), ("up", windows[1:])])
 
 
-# How the operators of ONNX order the gates of a recurrent weight `[directions, gates * H, in]`.
+# How the operators of ONNX order the gates of a recurrent weight `[directions, gates * H, in]`, Keras of one `[in, gates * H]`.
 _GRAPH_GATES = {"lstm": "iofc", "gru": "zrh", "rnn": "h"}
+_KERAS_GATES = {"lstm": "ifco", "gru": "zrh", "rnn": "h"}
+
+
+def _keras_gate_parts(spec: TensorSpec) -> list[Part]:
+    """The whole, and one part per gate where there are several; gates are blocks of columns."""
+    gates = _KERAS_GATES.get(spec.role or "", "h")
+    size, rest = divmod(spec.shape[1], len(gates))
+    if len(gates) == 1 or rest or not size:
+        return [dense_part(spec)]
+    cuts = [(f"gate_{gate}", _cut(spec.shape, 1, [slice(i * size, (i + 1) * size)])) for i, gate in enumerate(gates)]
+    return [Part("whole", None, dense_part(spec).matrices), *_named(spec, 0, cuts)]
 
 
 def graph_gate_parts(spec: TensorSpec) -> list[Part]:
     """One part per direction and gate; the whole as well where there is one direction and its rows are gates."""
+    if spec.layout == "keras":
+        return _keras_gate_parts(spec)
     axis = len(spec.shape) - 2
     base = whole_window(spec.shape)
     ways = [""] if axis == 0 or spec.shape[0] == 1 else ["forward", "backward"]

@@ -51,7 +51,7 @@ _STATES = (
     ),
     (re.compile(r"(?:^|\.)state\.\d+\.(?!weight$|bias$)\w+$"), "optimizer_state"),  # parameters of an optimizer have numbers
     (_component(r"(?:lr_|\w+_)?schedulers?(?:_states?|_state_dicts?)?"), "scheduler"),
-    (_component(r"rng|rng_states?|random_states?|torch_rng_state|cuda_rng_state"), "rng"),
+    (_component(r"rng|rng_states?|random_states?|torch_rng_state|cuda_rng_state|(?:\w+_)?seed_generator(?:_\d+)?"), "rng"),
     (_component(r"grads?|gradients?"), "gradient"),
 )
 _BUFFER = re.compile(
@@ -142,23 +142,31 @@ def _said_by_file(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Fa
     if spec.reason is None:
         return None
     return Kind(
-        "quant_aux" if spec.reason == "quant_aux" else "other", "graph" if spec.op_path else "file", "high", spec.reason
+        "quant_aux" if spec.reason == "quant_aux" else "other", "graph" if _in_graph(spec) else "file", "high", spec.reason
     )
 
 
 def _graph(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:
-    """What the operator that uses a tensor says it is; a name may know better what a dense weight is for."""
+    """What the operator or layer that uses a tensor says it is; a name may know better what a dense weight is for."""
     rank = len(spec.shape)
+    source = "file" if spec.layout == "keras" else "graph"  # the class of a layer, or an operator
     if spec.role == "dense" and rank == 2:
         named = _matrix(spec, facts)
-        return named if named.name in ("attention", "head") else Kind("dense", "graph")
+        return named if named.name in ("attention", "head") else Kind("dense", source)
+    if spec.role == "attention" and (rank == 2 or spec.axes is not None):
+        return Kind("attention", source)
     if spec.role in ("embedding", "fused_qkv") and rank == 2:
-        return Kind(spec.role, "graph")
-    if spec.role in ("conv", "conv_transpose") and 3 <= rank <= 5:
-        return Kind("conv_transpose" if spec.role == "conv_transpose" else f"conv{rank - 2}d", "graph")
+        return Kind(spec.role, source)
+    if spec.role in ("conv", "conv_transpose", "depthwise") and 3 <= rank <= 5:
+        return Kind("conv_transpose" if spec.role == "conv_transpose" else f"conv{rank - 2}d", source)
     if spec.role in ("lstm", "gru", "rnn", "recurrent") and (rank == 2 or (rank == 3 and spec.shape[0] <= 2)):
-        return Kind("recurrent", "graph")
+        return Kind("recurrent", source)
     return None
+
+
+def _in_graph(spec: TensorSpec) -> bool:
+    """Whether an operator uses it; Keras gives the path of a layer instead."""
+    return spec.op_path is not None and spec.layout != "keras"
 
 
 def _training_state(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:
@@ -168,6 +176,11 @@ def _training_state(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: 
         if pattern.search(spec.name):
             return Kind("optimizer", "name", "medium", reason)
     return None
+
+
+def _bare(name: str) -> str:
+    """A name without the number of its output, which TensorFlow puts behind it: ``kernel:0``."""
+    return re.sub(r":\d+$", "", name)
 
 
 def _quantization(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:
@@ -201,9 +214,10 @@ def _not_float(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts
     family = "float" if spec.encoding == "quantized" else storage_dtype(spec.dtype).family
     if _BUFFER.search(spec.name):
         return Kind("buffer", "name", "high", "buffer")
-    if family in ("integer", "boolean") and spec.op_path is not None and spec.role is None:
+    if family in ("integer", "boolean") and _in_graph(spec) and spec.role is None:
         return Kind("buffer", "graph", "high", "buffer")  # axes, shapes and indices of operators
-    if storage_dtype(spec.dtype).bits == 8 and family == "integer" and len(spec.shape) > 1 and _WEIGHT.search(spec.name):
+    weight = _WEIGHT.search(_bare(spec.name)) or (spec.layout == "keras" and spec.role not in (None, "bias"))
+    if storage_dtype(spec.dtype).bits == 8 and family == "integer" and len(spec.shape) > 1 and weight:
         return Kind("dense", "name", "medium", "quantized")  # codes of a weight whose scale is nowhere
     if family in ("integer", "boolean"):
         return Kind("buffer", "file", "medium", "integer_tensor")
@@ -227,16 +241,19 @@ def _special_name(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Fa
 def _vector(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:
     if 0 in spec.shape:
         return Kind("other", "shape", "high", "too_small")
-    if len(spec.shape) == 2 and _STACKED_BIAS.search(spec.name):
+    if spec.role == "bias":
+        vector = sum(size > 1 for size in spec.shape) <= 1
+        return Kind("bias", "file", "high", "one_dimensional" if vector else "not_applicable")
+    if len(spec.shape) == 2 and _STACKED_BIAS.search(_bare(spec.name)):
         return Kind("bias", "name", "high", "not_applicable")
     if sum(size > 1 for size in spec.shape) > 1:
         return None
     if len(spec.shape) == 2:
         return replace(_matrix(spec, facts), reason="too_small")
-    kernel = len(spec.shape) > 3 and spec.op_path is None
+    kernel = len(spec.shape) > 3 and not _in_graph(spec)
     if len(spec.shape) > 2 and (kernel or spec.role is not None or _CONV.search(spec.name)):
         return None  # a kernel of one channel has reasons of its own
-    name = next((kind for kind, pattern in _VECTORS if pattern.search(spec.name)), "scale")
+    name = next((kind for kind, pattern in _VECTORS if pattern.search(_bare(spec.name))), "scale")
     return Kind(name, "name", "medium", "one_dimensional")
 
 
@@ -272,14 +289,15 @@ def _three_axes(spec: TensorSpec, facts: Facts) -> Kind:
 def _matrix(spec: TensorSpec, facts: Facts) -> Kind:
     if _RECURRENT.search(spec.name):
         return Kind("recurrent", "name")
+    bare = _bare(spec.name)
     for name, pattern in _ROLES:
-        if pattern.search(spec.name):
+        if pattern.search(bare):
             expert = name == "attention" or not _EXPERTS.search(spec.name)
             return Kind(name if expert else "expert", "name")
     if _EXPERTS.search(spec.name):
         return Kind("expert", "name")
     if facts.vocab_size is not None and facts.vocab_size in spec.shape and facts.hidden_size in spec.shape:
         return Kind("embedding", "config", "medium")
-    if spec.name.endswith(("weight", "kernel")):
+    if bare.endswith(("weight", "kernel")):
         return Kind("dense", "name", "medium")
     return Kind("dense", "shape", "low")

@@ -157,7 +157,9 @@ def _too_small(part: Part) -> str | None:
 
 
 def _orientation(spec: TensorSpec, kind: Kind, facts: Facts) -> str | None:
-    if len(spec.shape) != 2 or kind.name in ("buffer", "optimizer", "quant_aux"):
+    if spec.axes is not None and kind.name == "attention":
+        return ",".join(spec.axes)
+    if len(spec.shape) != 2 or kind.name in ("buffer", "optimizer", "quant_aux", "bias"):
         return None
     if spec.axes is not None:
         return ",".join(spec.axes)

@@ -35,7 +35,8 @@ class Limits:
         npy_header_bytes: longest header of a numpy array.
         inflation_bytes: size up to which a member of a zip archive may be deflated to any ratio.
         inflation_ratio: most times its stored size that a larger member, or all members together, may inflate to.
-        inflated_bytes: largest deflated tensor that is held in memory, inflated, while it is read out of order.
+        inflated_bytes: largest deflated tensor that is held in memory while it is read out of order, and largest deflated HDF5
+            file in a Keras archive.
         protobuf_depth: most messages inside each other.
         protobuf_fields: most fields of a protobuf that are looked at; a tensor has about five.
         pickle_bytes: longest pickle that is interpreted.
@@ -46,6 +47,13 @@ class Limits:
         pickle_line: longest line of text in a pickle, in bytes.
         view_elements: elements that any view of a storage may have.
         view_ratio: most elements per element of the storage beyond that.
+        attribute_bytes: longest attribute of an HDF5 file, or configuration in a Keras archive, that is looked at.
+        config_items: most commas and brackets of a Keras configuration.
+        hdf5_links: most links of an HDF5 file.
+        hdf5_chunks: most chunks of one dataset.
+        chunk_bytes: largest chunk of a dataset.
+        declared_bytes: bytes that a dataset, or all of them together, may declare whatever is stored.
+        declared_ratio: most bytes declared per byte stored beyond that.
         reading_bytes: private memory that a worker may take to open a file or to go through its values.
     """
 
@@ -71,6 +79,13 @@ class Limits:
     pickle_line: int = 65_536
     view_elements: int = 134_217_728
     view_ratio: int = 16
+    attribute_bytes: int = 16_777_216
+    config_items: int = 2_000_000
+    hdf5_links: int = 4_000_000
+    hdf5_chunks: int = 4_000_000
+    chunk_bytes: int = 268_435_456
+    declared_bytes: int = 4_294_967_296
+    declared_ratio: int = 1000
     reading_bytes: int = 805_306_368
 
 
@@ -93,13 +108,14 @@ class TensorSpec:
         shape: elements along each axis.
         file: name of the file or shard that holds it, relative to the folder of the model.
         axes: what each axis is (``out``, ``in``, ``kernel``, ...), when the file itself says so.
-        layout: framework whose axis order the file follows (``pt``, ``tf``, ``flax``, ``mlx``), when it says so.
+        layout: framework whose axis order the file follows (``pt``, ``tf``, ``flax``, ``keras``, ``mlx``), when it says so.
         extent: where the bytes lie, when they lie flat.
         encoding: ``raw``, or how the stored bytes differ from the values (``compressed``, ``quantized``), or why there are
             no values to read (``unsupported``: a layout such as sparse; ``absent``: none in the file).
-        role: what the graph uses it for: ``dense``, ``conv``, ``conv_transpose``, ``embedding``, ``fused_qkv``, ``lstm``,
-            ``gru``, ``rnn``, or ``recurrent`` for a part of such a weight; None when nothing says.
-        op_path: path of the operator that uses it, in a format with a graph.
+        role: what the graph, or the class of the layer, uses it for: ``dense``, ``attention``, ``conv``, ``conv_transpose``,
+            ``depthwise``, ``embedding``, ``fused_qkv``, ``lstm``, ``gru``, ``rnn``, ``recurrent`` for a part of such a
+            weight, or ``bias``; None when nothing says.
+        op_path: path of the operator that uses it, in a format with a graph; the user's name of the layer, in Keras 3.
         reason: why it is not analysed, when the file itself says so: ``quant_aux``, ``quantized``, ``unsupported_layout``,
             ``no_data``, ``ema``.
     """
