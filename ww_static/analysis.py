@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,9 @@ from ww_static.options import Options
 from ww_static.protocol import Limits, TensorSpec
 from ww_static.rows import DEFINITIONS_VERSION, LayerRow
 from ww_static.seam import OpenCheckpoint
-from ww_static.spectral.eigen import LARGEST_SVD, Method, spectrum_of_blocks, svd_bytes
-from ww_static.spectral.gram import gram_bytes, safe_exponent
+from ww_static.spectral.eigen import LARGEST_SVD, Method, Spectrum, spectrum_of_blocks, svd_bytes, triangle
+from ww_static.spectral.gram import gram_bytes, safe_exponent, scaled
+from ww_static.spectral.lowrank import exponents, product_bytes, product_flops, product_spectrum
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.powerlaw import TailFit
 from ww_static.spectral.statistics import Moments, merged, moments
@@ -30,11 +32,13 @@ class Survey:
 
     Attributes:
         content_hash: sha256 of dtype, shape and little-endian row-major stored values; None when it was not read.
-        moments: counts and central sums; None for complex numbers.
+        moments: counts and central sums; None for complex numbers, and for a product of factors.
+        factors: of a product s B A: the surveys of A and B.
     """
 
     content_hash: str | None = None
     moments: Moments | None = None
+    factors: tuple[Survey, ...] = ()
 
 
 def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
@@ -54,8 +58,30 @@ def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
     return Survey(digest.hexdigest(), total if numbers else None)
 
 
+def joined(view: LayerView, surveys: Mapping[str, Survey | BaseException]) -> Survey | BaseException:
+    """The survey of a view from those of its tensors, by their names; the first that failed, if one did.
+
+    The fingerprint of a product s B A is the sha256 of those of A and B, and of s.
+    """
+    found = [surveys.get(spec.name, Survey()) for spec in view.tensors]
+    factors: list[Survey] = []
+    for one in found:
+        if isinstance(one, BaseException):
+            return one
+        factors.append(one)
+    if view.left is None:
+        return factors[0] if factors else Survey()
+    hashes = [one.content_hash for one in factors]
+    if None in hashes:
+        return Survey(factors=tuple(factors))
+    text = "\n".join(("lora_delta", *map(str, hashes), repr(view.factor)))
+    return Survey(hashlib.sha256(text.encode()).hexdigest(), None, tuple(factors))
+
+
 def memory_needed(view: LayerView) -> int:
     """Least private memory, in bytes, in which the row can be computed: one matrix at a time, and all eigenvalues."""
+    if view.left is not None and view.sides is not None:
+        return product_bytes(*view.sides, view.left.shape[1]) + 24 * (view.num_evals or 0)
     return gram_bytes(view.m) + 24 * (view.num_evals or 0) + _held_bytes(view.spec) if view.m else 0
 
 
@@ -67,7 +93,7 @@ def _held_bytes(spec: TensorSpec) -> int:
 
 def memory_wanted(view: LayerView) -> int:
     """Private memory, in bytes, with which small singular values are resolved as well."""
-    if view.n and view.m and view.m <= LARGEST_SVD:
+    if view.left is None and view.n and view.m and view.m <= LARGEST_SVD:
         return max(memory_needed(view), svd_bytes(view.n, view.m) + _held_bytes(view.spec))
     return memory_needed(view)
 
@@ -76,6 +102,8 @@ def flops(view: LayerView) -> float:
     """Estimated floating-point operations of a row: N M^2 for X, 4.5 M^3 for its eigenvalues, per matrix."""
     if not view.n or not view.m:
         return 0.0
+    if view.left is not None and view.sides is not None:
+        return len(view.matrices) * product_flops(*view.sides, view.left.shape[1])
     return float(len(view.matrices) * (view.n * view.m**2 + 4.5 * view.m**3))
 
 
@@ -94,14 +122,10 @@ def analyze_view(
     """
     if view.reason is not None:
         return skipped(checkpoint.reader, view, tensor, options, view.reason)
-    exponent = safe_exponent(tensor.moments.abs_max) if tensor.moments else 0
-    spectra = []
     try:
-        for matrix in view.matrices:
-            blocks, n, m = reading.matrix_blocks(checkpoint, view.spec, matrix)
-            spectra.append(spectrum_of_blocks(blocks, n, m, exponent, method))
-    except NonFiniteError:
-        return failed(checkpoint.reader, view, tensor, options, "nonfinite")
+        spectra = _spectra(checkpoint, view, tensor, method) if view.left is None else _products(checkpoint, view, tensor)
+    except NonFiniteError as error:
+        return failed(checkpoint.reader, view, tensor, options, "nonfinite", str(error) if view.left is not None else None)
     except NotConvergedError as error:
         return failed(checkpoint.reader, view, tensor, options, "not_converged", str(error))
     except FormatError as error:
@@ -110,11 +134,49 @@ def analyze_view(
     return _success(checkpoint.reader, view, tensor, options, row)
 
 
+def _spectra(checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, method: Method) -> list[Spectrum]:
+    """The spectra of the matrices of a tensor."""
+    exponent = safe_exponent(tensor.moments.abs_max) if tensor.moments else 0
+    spectra = []
+    for matrix in view.matrices:
+        blocks, n, m = reading.matrix_blocks(checkpoint, view.spec, matrix)
+        spectra.append(spectrum_of_blocks(blocks, n, m, exponent, method))
+    return spectra
+
+
+def _products(checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey) -> list[Spectrum]:
+    """The spectra of s B A, for every matrix of A.
+
+    Raises:
+        NonFiniteError: an element of either factor is NaN or infinite.
+    """
+    assert view.left is not None  # the caller has looked
+    found = [one.moments for one in tensor.factors]
+    nans, infinities = (sum(getattr(one, field) for one in found if one) for field in ("nans", "infinities"))
+    if nans + infinities:
+        raise NonFiniteError(f"{nans} NaN and {infinities} infinite elements in the two factors")
+    (a, b), r = view.tensors, view.left.shape[1]
+    of_a, of_b = (one.abs_max if one else 1.0 for one in found)
+    e_b, e_a, scale, exponent = exponents(of_b, of_a, 1.0 if view.factor is None else view.factor)
+    R_B = triangle(scaled(reading.streamed_blocks(checkpoint, b, view.left, "rows"), e_b), r)
+    spectra = []
+    for matrix in view.matrices:
+        R_A = triangle(scaled(reading.streamed_blocks(checkpoint, a, matrix, "columns"), e_a), r)
+        spectra.append(product_spectrum(R_B, R_A, max(view.left.shape[0], matrix.shape[1]), scale, exponent))
+    return spectra
+
+
 def skipped(
     reader: str, view: LayerView, tensor: Survey, options: Options, reason: str, message: str | None = None
 ) -> LayerRow:
     """The row of a view that has no spectrum, with the reason."""
-    return LayerRow(**_identity(reader, view, tensor, options), status="skipped", reason=reason, message=message, has_esd=False)
+    return LayerRow(
+        **_identity(reader, view, tensor, options),
+        status="skipped",
+        reason=reason,
+        message=message or view.message,
+        has_esd=False,
+    )
 
 
 def failed(reader: str, view: LayerView, tensor: Survey, options: Options, reason: str, message: str | None = None) -> LayerRow:
@@ -151,7 +213,7 @@ def _success(reader: str, view: LayerView, tensor: Survey, options: Options, row
         has_esd=True,
         warning_codes=tuple(warning_codes(view, row, constant)),
         null_reasons=reasons,
-        method="svd" if any(one.method == "svd" for one in row.spectra) else "gram",
+        method="svd" if any(one.method == "svd" for one in row.spectra) else row.spectra[0].method,
         spectral_floor=None if isinstance(floor, Missing) else floor,
         n_below_floor=sum(one.n_below_floor for one in row.spectra),
         n_missing_evals=0,
@@ -177,7 +239,7 @@ def warning_codes(view: LayerView, row: Measured, constant: bool = False) -> lis
         "aspect_q_gt_8": m > 0 and n > 8 * m,
         "ambiguous_orientation": view.orientation == "ambiguous",
     }
-    return [code for code, holds in checks.items() if holds]
+    return [code for code, holds in checks.items() if holds] + list(view.notes)
 
 
 def _rounded(value: Any) -> Any:
@@ -201,13 +263,16 @@ def _identity(reader: str, view: LayerView, tensor: Survey, options: Options) ->
         "kind": view.kind, "kind_source": view.kind_source, "confidence": view.confidence,
         "orientation": view.orientation, "op_path": spec.op_path, "layer_type": view.layer_type, "shape": spec.shape,
         "numel": math.prod(spec.shape), "dtype": spec.dtype, "quantized": view.quantized,
-        "esd_norm": options.esd_norm, "esd_scale": view.esd_scale, "seed": options.seed, "reader": reader,
+        "esd_norm": options.esd_norm, "esd_scale": view.esd_scale, "lora_scale": view.factor, "seed": options.seed, "reader": reader,
         "content_hash": tensor.content_hash, "params_id": options.params_id(DEFINITIONS_VERSION),
-        "definitions_version": DEFINITIONS_VERSION, **_statistics(tensor.moments),
+        "definitions_version": DEFINITIONS_VERSION, **_statistics(tensor),
     }  # fmt: skip
 
 
-def _statistics(found: Moments | None) -> dict[str, Any]:
+def _statistics(tensor: Survey) -> dict[str, Any]:
+    found, factors = tensor.moments, [one.moments for one in tensor.factors if one.moments is not None]
+    if factors:
+        return {"n_nan": sum(one.nans for one in factors), "n_inf": sum(one.infinities for one in factors)}
     if found is None:
         return {}
     counts = {"n_nan": found.nans, "n_inf": found.infinities}

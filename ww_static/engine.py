@@ -181,7 +181,7 @@ class _Work:
 
     def _survey_tasks(self) -> Iterable[Task[Any]]:
         for number, plan in enumerate(self.plans):
-            wanted = {view.spec.name: view.spec for view in plan.views if self.budget.fits(view)}
+            wanted = {spec.name: spec for view in plan.views if self.budget.fits(view) for spec in view.tensors}
             for batch in _batches(list(wanted.values())):
                 yield self._survey_task(number, batch)
             if wanted:
@@ -225,13 +225,13 @@ class _Work:
             first: dict[Any, int] = {}
             copies: dict[int, list[int]] = {}
             for place, view in enumerate(plan.views):
-                tensor = self._surveys[number].get(view.spec.name, Survey())
+                tensor = analysis.joined(view, self._surveys[number])
                 row = self._settled(plan, view, tensor)
                 if row is not None:
                     self._rows[number][place] = row
                     continue
                 assert isinstance(tensor, Survey)  # an error has settled the row
-                key = (tensor.content_hash, repr(view.matrices), view.esd_scale)
+                key = (tensor.content_hash, repr(view.matrices), view.esd_scale, view.notes)
                 copies.setdefault(first.setdefault(key, place), []).append(place)
             for place, places in copies.items():
                 yield self._spectrum_task(number, plan, place, places)
@@ -253,7 +253,7 @@ class _Work:
 
     def _spectrum_task(self, number: int, plan: Plan, place: int, places: Sequence[int]) -> Task[LayerRow]:
         view = plan.views[place]
-        tensor = self._surveys[number][view.spec.name]
+        tensor = analysis.joined(view, self._surveys[number])
 
         def done(found: LayerRow | BaseException) -> Sequence[Task[Any]]:
             self._deaths[number] += isinstance(found, WorkerDiedError) and self._deaths[number] < MOST_DEATHS

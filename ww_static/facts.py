@@ -1,4 +1,4 @@
-"""What ``config.json`` beside a model says about its architecture: bounded, typed, optional, never trusted."""
+"""What ``config.json`` and ``adapter_config.json`` beside a model say: bounded, typed, optional, never trusted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ww_static import storage
+from ww_static import adapter, storage
+from ww_static.adapter import Adapter
 from ww_static.errors import FormatError
 from ww_static.protocol import Finding, Limits
 
@@ -17,7 +18,11 @@ _MOST = 2**31
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The few numbers of a Hugging Face configuration that decide how a fused or stacked tensor is split."""
+    """The few numbers of a Hugging Face configuration that decide how a fused or stacked tensor is split.
+
+    Attributes:
+        adapter: what ``adapter_config.json`` says; None without one. The others are from ``config.json``.
+    """
 
     model_type: str | None = None
     hidden_size: int | None = None
@@ -30,6 +35,7 @@ class Facts:
     vocab_size: int | None = None
     multi_query: bool | None = None
     new_decoder_architecture: bool | None = None
+    adapter: Adapter | None = None
 
 
 # field -> the keys it goes by, first one found wins
@@ -44,23 +50,49 @@ _KEYS: dict[str, tuple[str, ...]] = {
 
 
 def beside(path: Path, limits: Limits) -> tuple[Facts, tuple[Finding, ...]]:
-    """The facts of the ``config.json`` in the folder of `path`, and what is wrong with it; no file, no facts."""
+    """The facts of the two files in the folder of `path`, and what is wrong with them; no file, no facts."""
+    raw, findings = _raw(path, "config.json", limits)
+    facts, wrong = (Facts(), ()) if raw is None else parse(raw)
+    findings += wrong
+    raw, wrong = _raw(path, adapter.NAME, limits)
+    findings += wrong
+    if raw is not None:
+        document, wrong = _document(raw, adapter.NAME)
+        if document is not None:
+            known, wrong = adapter.parse(document)
+            facts = replace(facts, adapter=known)
+        findings += wrong
+    return facts, findings
+
+
+def _raw(path: Path, name: str, limits: Limits) -> tuple[bytes | None, tuple[Finding, ...]]:
+    """The bytes of a small file beside a model; None when there is none, or when it is not read."""
     try:
-        descriptor = storage.open_inside(path.parent, "config.json", "config.json")
+        descriptor = storage.open_inside(path.parent, name, name)
     except FormatError as error:
         if error.category == "missing_part":
-            return Facts(), ()
-        return Facts(), (Finding("bad_config", "config.json", error.problem),)
+            return None, ()
+        return None, (Finding("bad_config", name, error.problem),)
     try:
         size = os.fstat(descriptor).st_size
         if size > limits.config_bytes:
-            return Facts(), (Finding("bad_config", "config.json", f"{size} bytes, limit {limits.config_bytes}"),)
-        raw = storage.read_at(descriptor, 0, size, "config.json")
+            return None, (Finding("bad_config", name, f"{size} bytes, limit {limits.config_bytes}"),)
+        return storage.read_at(descriptor, 0, size, name), ()
     except FormatError as error:
-        return Facts(), (Finding("bad_config", "config.json", error.problem),)
+        return None, (Finding("bad_config", name, error.problem),)
     finally:
         os.close(descriptor)
-    return parse(raw)
+
+
+def _document(raw: bytes, name: str) -> tuple[dict[str, object] | None, tuple[Finding, ...]]:
+    """The object that a JSON text holds; None and a finding when it holds none."""
+    try:
+        document = json.loads(raw.decode("utf-8"))
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        return None, (Finding("bad_config", name, f"is not JSON: {error}"),)
+    if not isinstance(document, dict):
+        return None, (Finding("bad_config", name, f"is a {type(document).__name__}, not an object"),)
+    return document, ()
 
 
 def parse(raw: bytes) -> tuple[Facts, tuple[Finding, ...]]:
@@ -68,12 +100,9 @@ def parse(raw: bytes) -> tuple[Facts, tuple[Finding, ...]]:
 
     A text part (``text_config``) overrides what the top level says. A value of the wrong type is left out and found.
     """
-    try:
-        document = json.loads(raw.decode("utf-8"))
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        return Facts(), (Finding("bad_config", "config.json", f"is not JSON: {error}"),)
-    if not isinstance(document, dict):
-        return Facts(), (Finding("bad_config", "config.json", f"is a {type(document).__name__}, not an object"),)
+    document, wrong = _document(raw, "config.json")
+    if document is None:
+        return Facts(), wrong
     findings: list[Finding] = []
     facts = Facts()
     for part in (document, document.get("text_config"), document.get("ffn_config")):
@@ -84,6 +113,8 @@ def parse(raw: bytes) -> tuple[Facts, tuple[Finding, ...]]:
 
 def _merged(facts: Facts, part: dict[str, object], findings: list[Finding]) -> Facts:
     for field in fields(Facts):
+        if field.name == "adapter":
+            continue
         for key in _KEYS.get(field.name, (field.name,)):
             value = part.get(key)
             if value is None:

@@ -24,6 +24,8 @@ INCONCLUSIVE = frozenset(
         "memory_limit",
         "interrupted",
         "no_data",
+        "no_pair",
+        "shape_mismatch",
     )
 )
 # Findings of readers about parts of a file that they left out.
@@ -56,7 +58,7 @@ def _leaves_out(finding: Finding) -> bool:
 def planned_findings(plan: Plan) -> list[FindingRow]:
     """What the header alone shows: tensors that nobody can read yet, and models with nothing to analyse."""
     rows = [LayerRow(name=view.spec.name, status="skipped", reason=view.reason, dtype=view.spec.dtype, shape=view.spec.shape,
-                     has_esd=view.reason is None) for view in plan.views]  # fmt: skip
+                     message=view.message, has_esd=view.reason is None) for view in plan.views]  # fmt: skip
     skipped = [row for row in rows if row.reason is not None and row.reason in INCONCLUSIVE]
     found = row_findings(plan, skipped) if skipped and any(row.has_esd for row in rows) else row_findings(plan, rows)
     return [one for one in found if one.inconclusive and (one.category not in _EMPTY or not any(row.has_esd for row in rows))]
@@ -136,7 +138,7 @@ def _words(row: LayerRow) -> str:
     if "constant_tensor" in (row.warning_codes or ()):
         return "all elements are equal"
     if row.has_esd:
-        return f"rank 1 of {row.M} at the precision of {row.dtype}"
+        return f"rank 1 of {row.num_evals if row.kind == 'lora_delta' else row.M} at the precision of {row.dtype}"
     return f"{row.dtype} of shape {list(row.shape or ())}: {row.reason}"
 
 

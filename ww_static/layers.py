@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ww_static import geometry, kinds
+from ww_static import geometry, kinds, lora
 from ww_static.facts import Facts
 from ww_static.geometry import Matrix, Part
 from ww_static.kinds import Kind
@@ -32,6 +32,11 @@ class LayerView:
         esd_scale: factor on the eigenvalues of W^T W.
         reason: why it is not analysed; null when it is.
         quantized: the values are dequantized codes, or the tensor holds codes.
+        tensors: the tensors whose values it needs: the one it looks at, or the factors A and B of an adapter.
+        left: where B lies (out x r) when each matrix of the row is `factor` B A, A (r x in) being one of `matrices`.
+        factor: s of Delta W = s B A.
+        notes: warning codes that are known from the header.
+        message: more about `reason`.
     """
 
     spec: TensorSpec
@@ -46,21 +51,36 @@ class LayerView:
     esd_scale: float
     reason: str | None
     quantized: bool
+    tensors: tuple[TensorSpec, ...]
+    left: Matrix | None = None
+    factor: float | None = None
+    notes: tuple[str, ...] = ()
+    message: str | None = None
+
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        """Rows and columns of one matrix of the row."""
+        if not self.matrices:
+            return None
+        rows, columns = self.matrices[0].shape
+        return (rows, columns) if self.left is None else (self.left.shape[0], columns)
 
     @property
     def n(self) -> int | None:
         """Larger side of one matrix."""
-        return max(self.matrices[0].shape) if self.matrices else None
+        return max(self.sides) if self.sides else None
 
     @property
     def m(self) -> int | None:
-        """Smaller side of one matrix: its number of eigenvalues."""
-        return min(self.matrices[0].shape) if self.matrices else None
+        """Smaller side of one matrix."""
+        return min(self.sides) if self.sides else None
 
     @property
     def num_evals(self) -> int | None:
-        """Eigenvalues of the row, all matrices together."""
-        return len(self.matrices) * min(self.matrices[0].shape) if self.matrices else None
+        """Eigenvalues of the row, all matrices together: M of each, for a product s B A at most its rank r."""
+        if self.m is None:
+            return None
+        return len(self.matrices) * (self.m if self.left is None else min(self.m, self.left.shape[1]))
 
 
 def layer_table(
@@ -76,9 +96,13 @@ def layer_table(
     """
     limits = limits or Limits()
     by_name = {spec.name: spec for spec in specs}
+    pairs = lora.pairs(by_name, facts)
     views: list[LayerView] = []
     for spec in sorted(specs, key=_natural):
         views.extend(_views(spec, by_name, facts, conv, _Room(limits.matrices, limits.rows - len(views))))
+        if (pair := pairs.get(spec.name)) is not None:
+            cut = lora.Cut(conv, limits.matrices, limits.rows - len(views))
+            views.extend(_delta_views(lora.delta(pair, facts.adapter, cut)))
     return views
 
 
@@ -152,6 +176,17 @@ def _conv_views(spec: TensorSpec, kind: Kind, mode: str) -> list[LayerView]:
     return [_view(spec, kind, layout.orientation, part, _too_small(part)) for part in geometry.conv_parts(spec, layout, mode)]
 
 
+def _delta_views(delta: lora.Delta) -> list[LayerView]:
+    """The rows of what the two factors of an adapter make."""
+    spec = delta.spec
+    kind = Kind("lora_delta", "name")
+    views = [_view(spec, kind, delta.orientation, part, delta.reason) for part in delta.parts]
+    return [
+        replace(view, tensors=delta.tensors, left=delta.left, factor=delta.factor, notes=delta.notes, message=delta.message)
+        for view in views
+    ]
+
+
 def _too_small(part: Part) -> str | None:
     return "too_small" if min(part.matrices[0].shape) < 2 else None
 
@@ -191,6 +226,7 @@ def _view(spec: TensorSpec, kind: Kind, orientation: str | None, part: Part, rea
         esd_scale=part.scale,
         reason=reason,
         quantized=spec.encoding == "quantized" or reason == "quantized",
+        tensors=(spec,),
     )
 
 
@@ -199,4 +235,6 @@ def _layer_type(spec: TensorSpec, kind: Kind) -> str:
         return f"conv{len(spec.shape) - 2}d"
     if kind.name in ("dense", "attention", "head", "fused_qkv", "fused_gate_up"):
         return "dense"
-    return kind.name if kind.name in ("embedding", "conv1d", "conv2d", "conv3d", "recurrent", "expert") else "other"
+    return (
+        kind.name if kind.name in ("embedding", "conv1d", "conv2d", "conv3d", "recurrent", "expert", "lora_delta") else "other"
+    )

@@ -116,7 +116,7 @@ def _fit(
     if not eigenvalues[-1] > 0:
         return above, Missing("zero_matrix")
     if floor > cut:
-        if any(one.method == "gram" and one.n_below_floor for one in spectra):
+        if any(one.unresolved for one in spectra):
             return above, Missing("below_spectral_floor")
         above = above[above > floor]  # below it an SVD gives noise, not eigenvalues
     if len(eigenvalues) < fewest:
@@ -154,7 +154,7 @@ def _sv_max(row: Measured) -> float | Missing:
 
 
 def _sv_min(row: Measured) -> float | Missing:
-    if any(one.method == "gram" and one.n_below_floor and one.floor > 0 for one in row.spectra):
+    if any(one.unresolved for one in row.spectra):
         return Missing("below_spectral_floor")
     return row.in_units(float(_sigma(row)[0]) * math.sqrt(row.sv_factor), 0.5)
 
@@ -171,7 +171,9 @@ def _weak_rank_loss(row: Measured) -> int | Missing:
 
 
 def _gavish_donoho(row: Measured) -> int | Missing:
-    return norms.gavish_donoho(_sigma(row), row.n) if len(row.spectra) == 1 else Missing("not_applicable")
+    if len(row.spectra) > 1 or row.spectra[0].method == "lowrank":  # a median of all M singular values is meant
+        return Missing("not_applicable")
+    return norms.gavish_donoho(_sigma(row), row.n)
 
 
 def _of_fit(compute: Callable[[Measured, TailFit], Value | Missing]) -> Metric:

@@ -18,7 +18,8 @@ ESD_NORM = ("none", "1/N")
 ESD = ("none", "f64", "f32")
 KINDS = (
     "dense", "attention", "head", "embedding", "conv1d", "conv2d", "conv3d", "conv_transpose", "fused_qkv", "fused_gate_up",
-    "expert", "recurrent", "norm", "bias", "scale", "buffer", "state_space", "quant_aux", "lora", "optimizer", "other",
+    "expert", "recurrent", "norm", "bias", "scale", "buffer", "state_space", "quant_aux", "lora", "lora_delta",
+    "optimizer", "other",
 )  # fmt: skip
 DEFAULT_MIN_EVALS = 8
 LONGEST_PATTERN = 1000

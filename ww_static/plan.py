@@ -111,7 +111,7 @@ def file_bytes(plan: Plan) -> int:
 
 def tensor_bytes(plan: Plan) -> int:
     """Stored bytes of the tensors that were selected."""
-    chosen = {view.spec.name: view.spec for view in plan.views}
+    chosen = {spec.name: spec for view in plan.views for spec in view.tensors}
     return sum(stored_bytes(spec) for spec in chosen.values())
 
 

@@ -28,7 +28,7 @@ class Limits:
         tensors: most tensors in one model.
         name_bytes: longest tensor name that raises no finding, UTF-8.
         rank: most dimensions of a tensor (numpy's own limit).
-        config_bytes: longest ``config.json`` that is looked at.
+        config_bytes: longest ``config.json`` or ``adapter_config.json`` that is looked at.
         parts: most files of one sharded model.
         matrices: most matrices that one tensor is cut into (kernel taps, experts, heads).
         rows: most rows that the tensors of one model are cut into.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ww_static import dtypes
 from ww_static.geometry import Matrix
@@ -46,21 +46,27 @@ def matrix_blocks(checkpoint: OpenCheckpoint, spec: TensorSpec, matrix: Matrix) 
     Returns:
         The blocks (each of shape (k, M), about 8 MiB), N, M.
     """
-    n, m = max(matrix.shape), min(matrix.shape)
-    columns = tuple(axis for axis in range(len(spec.shape)) if axis not in matrix.rows)
     tall = matrix.shape[0] >= matrix.shape[1]
-    streamed, kept = (matrix.rows, columns) if tall else (columns, matrix.rows)
-    groups = [(piece,) for piece in matrix.pieces] if tall else [matrix.pieces]  # a wide block needs the rows of all pieces
+    return streamed_blocks(checkpoint, spec, matrix, "rows" if tall else "columns"), max(matrix.shape), min(matrix.shape)
+
+
+def streamed_blocks(checkpoint: OpenCheckpoint, spec: TensorSpec, matrix: Matrix, side: Literal["rows", "columns"]) -> Blocks:
+    """The same with the given side streamed: blocks of rows, or of columns as rows."""
+    columns = tuple(axis for axis in range(len(spec.shape)) if axis not in matrix.rows)
+    by_rows = side == "rows"
+    streamed, kept = (matrix.rows, columns) if by_rows else (columns, matrix.rows)
+    groups = [(piece,) for piece in matrix.pieces] if by_rows else [matrix.pieces]  # a wide block needs the rows of all pieces
+    width = matrix.shape[1] if by_rows else matrix.shape[0]
 
     def blocks() -> Iterator[NDArray[np.float64]]:
         import numpy as np
 
         for group in groups:
-            for cut in _cuts(spec.shape, group[0], streamed, block_rows(m)):
+            for cut in _cuts(spec.shape, group[0], streamed, block_rows(width)):
                 parts = [_flat(checkpoint, spec, _narrowed(piece, cut, streamed), streamed, kept) for piece in group]
                 yield parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
-    return blocks, n, m
+    return blocks
 
 
 def _positions(sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:

@@ -37,7 +37,9 @@ class LayerRow:
     model_id: str | None = column("name of the model: the file name without shard and format suffixes")
     file: str | None = column("file or shard that holds the tensor, relative to what was named")
     name: str | None = column("scoped tensor name, verbatim")
-    part: str | None = column("null for the tensor itself, whole beside its parts, else q, k, v, gate_i, tap_0_1, expert_7 ...")
+    part: str | None = column(
+        "null for the tensor itself, whole beside its parts, else q, k, v, gate_i, tap_0_1, expert_7, delta ..."
+    )
     slice_id: int | None = column("order of the parts")
     kind: str | None = column("what the tensor is: dense, attention, embedding, conv2d, norm, buffer ...")
     kind_source: str | None = column("evidence for the kind: graph, file, config, name or shape")
@@ -45,7 +47,7 @@ class LayerRow:
     orientation: str | None = column("what the axes are (out,in  in,out  OIHW  HWIO ...), or ambiguous")
     op_path: str | None = column("path of the graph operator that uses the tensor, for formats with a graph")
     layer_type: str | None = column(
-        "weightwatcher's word: dense, conv1d, conv2d, embedding; ours adds conv3d, recurrent, expert, other"
+        "weightwatcher's word: dense, conv1d, conv2d, embedding; ours adds conv3d, recurrent, expert, lora_delta, other"
     )
     shape: tuple[int, ...] | None = column("elements along each axis")
     numel: int | None = column("elements", "1")
@@ -59,7 +61,9 @@ class LayerRow:
     M: int | None = column("shorter side of one matrix", "1")
     Q: float | None = column("aspect ratio N/M, at least 1", "1")
     rf: int | None = column("matrices whose eigenvalues are pooled in the row (kernel taps)", "1")
-    num_evals: int | None = column("eigenvalues of the row, M rf", "1")
+    num_evals: int | None = column(
+        "eigenvalues of the row, M rf; of an adapter of rank r at most r rf, the others are exactly 0", "1"
+    )
     has_esd: bool | None = column("whether the row has eigenvalues")
     mean: float | None = column("mean of the finite elements of the stored tensor", "weight")
     std: float | None = column("standard deviation of the finite elements, ddof 0", "weight")
@@ -83,7 +87,9 @@ class LayerRow:
     sv_min: float | None = _metric("smallest singular value over the matrices, with the scale of the ESD", "sv.v1", "weight")
     stable_rank: float | None = _metric("norm / spectral_norm", "stable_rank.v1")
     matrix_rank: int | None = _metric("singular values above sigma_max N 2^-52, over the pooled list", "matrix_rank.v1")
-    rank_loss: int | None = _metric("M minus the rank, summed over the matrices", "rank_loss.v1")
+    rank_loss: int | None = _metric(
+        "M minus the rank, summed over the matrices; of an adapter num_evals minus the rank", "rank_loss.v1"
+    )
     weak_rank_loss: int | None = _metric("eigenvalues below 1e-6", "weak_rank_loss.v1")
     entropy: float | None = _metric("-sum p ln p / ln rank with p = lambda/sum + 1e-10", "entropy.v1")
     erank_sigma: float | None = _metric("effective rank exp(-sum p ln p) of p = sigma/sum sigma", "erank.roy2007.v1")
@@ -131,15 +137,20 @@ class LayerRow:
 
     warning_codes: tuple[str, ...] | None = column("what limits the reading of the row: few_evals, near_tie, rank_loss ...")
     null_reasons: Mapping[str, str] | None = column("column -> reason, for every metric that is null in a row that has an ESD")
-    method: str | None = column("how the eigenvalues were computed: gram or svd")
+    method: str | None = column("how the eigenvalues were computed: gram, svd, or lowrank for the product of two factors")
     spectral_floor: float | None = column("eigenvalues at or below it are numerical noise", "weight^2")
     n_below_floor: int | None = column("eigenvalues at or below the floor", "1")
     n_missing_evals: int | None = column("eigenvalues that were not computed", "1")
     esd_norm: str | None = column("none: eigenvalues of W^T W; 1/N: divided by N")
     esd_scale: float | None = column("factor on the eigenvalues of the stored weights (0.5 for pooled 2-D convolutions)", "1")
+    lora_scale: float | None = column(
+        "s of an adapter's s B A: alpha/r, or alpha/sqrt(r); 1 where alpha is not known", "1", "lora.v1"
+    )
     seed: int | None = column("seed of the run")
     reader: str | None = column("reader that opened the file")
-    content_hash: str | None = column("sha256 of dtype, shape and little-endian row-major stored values")
+    content_hash: str | None = column(
+        "sha256 of dtype, shape and little-endian row-major stored values; of an adapter's s B A made from those of A and B, and s"
+    )
     tied_to: str | None = column("first tensor with the same stored values; the row repeats its numbers")
     params_id: str | None = column("name of the set of options")
     definitions_version: str | None = column("version of the formulas")

@@ -19,6 +19,8 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _WIDTHS = {FIXED64: 8, FIXED32: 4}
 _FIRST_READ, _LONGEST_READ = 2**12, 2**16
 _LONGEST_VARINT = 10
+_PLAIN = 512  # bytes before the values of a tensor that is read in one step
+_DIM, _DATA_TYPE, _NAME, _RAW, _FLOATS = 1 << 3, 2 << 3, 8 << 3 | BYTES, 9 << 3 | BYTES, 4 << 3 | BYTES  # tags of its fields
 
 
 @dataclass(slots=True)
@@ -183,6 +185,14 @@ class Source:
             place = 0
         return self._chunk[place : place + length]
 
+    def near(self, position: int, length: int) -> tuple[bytes, int]:
+        """Bytes that hold at least `length` from `position` on, and its place in them; `length` is below 4 KiB."""
+        place = position - self._start
+        if not 0 <= place <= len(self._chunk) - length:
+            self._fill(position)
+            place = 0
+        return self._chunk, place
+
     def _fill(self, position: int, least: int = 0) -> None:
         onward = self._start < position <= self._start + len(self._chunk)
         self._length = min(2 * self._length, _LONGEST_READ) if onward else _FIRST_READ
@@ -267,6 +277,9 @@ class _Walk:
             raise LimitError(
                 "limit", f"byte {start}", f"{len(self._stack)} messages inside each other, limit {self._limits.protobuf_depth}"
             )
+        if what is Tensor and many and (plain := self._plain_tensor(start, end)) is not None:
+            self._append(target, where, plain)
+            return
         child = None if many else getattr(target, where)  # a message that comes twice continues the first
         if child is None:
             child = what()
@@ -276,6 +289,51 @@ class _Walk:
                 setattr(target, where, child)
         self._stack.append((child, _TABLES[what], end))
         self._position = start
+
+    def _plain_tensor(self, start: int, end: int) -> Tensor | None:
+        """A tensor as nearly every file holds it, in one step: dimensions, type, name, and values in one piece.
+
+        None for every other one, and for one that is wrong: nothing has been counted then, and the walk looks at it.
+        """
+        room = min(_PLAIN, end - start)
+        chunk, place = self._source.near(start, room)
+        stop, offset = place + room, start - place
+        dims: list[int] = []
+        name, data_type, raw, floats, fields = b"", 0, None, None, 0
+        while place < stop:
+            tag = chunk[place]
+            value, place = _short_varint(chunk, place + 1, stop)
+            fields += 1
+            if value < 0:
+                return None
+            if tag == _DIM:
+                dims.append(value)
+            elif tag == _DATA_TYPE:
+                data_type = value
+            elif tag == _NAME and not name and place + value <= stop:
+                name = chunk[place : place + value]
+                place += value
+            elif tag in (_RAW, _FLOATS) and not (raw or floats) and value and place + value + offset <= end:
+                run = Run(place + offset, place + offset + value)
+                raw, floats = (run, None) if tag == _RAW else (None, run)
+                place += value
+            else:
+                return None
+        if place + offset != end or not name or not self._has_room(fields, len(name)):
+            return None
+        try:
+            text = name.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+        self._items += fields
+        self._text_bytes += len(name)
+        self._position = end
+        return Tensor(dims or (), data_type, text, raw, floats=[floats] if floats else ())
+
+    def _has_room(self, fields: int, text: int) -> bool:
+        """Whether the limits allow so many more fields and bytes of names."""
+        enough = self._items + fields <= self._limits.protobuf_fields
+        return enough and self._text_bytes + text <= self._limits.header_bytes
 
     def _values(self, target: Any, where: str, own: int, wire: int, run: Run) -> None:
         if wire not in (own, BYTES) or (wire == BYTES and run.start == run.end):
@@ -314,6 +372,18 @@ class _Walk:
         self._items += number
         if self._items > self._limits.protobuf_fields:
             raise LimitError("limit", "model", f"more than {self._limits.protobuf_fields} fields")
+
+
+def _short_varint(chunk: bytes, place: int, stop: int) -> tuple[int, int]:
+    """A number of at most nine bytes, which has no sign, and the place after it; -1 for a longer one or one that is cut."""
+    if place < stop and chunk[place] < 0x80:
+        return chunk[place], place + 1
+    value = 0
+    for count, byte in enumerate(chunk[place : min(place + 9, stop)]):
+        value |= (byte & 0x7F) << 7 * count
+        if byte < 0x80:
+            return value, place + count + 1
+    return -1, stop
 
 
 def _signed(value: int) -> int:

@@ -192,6 +192,7 @@ class _Files:
 
     def __init__(self, path: Path, size: int, limits: Limits) -> None:
         self.path = path
+        self.name, self.text = path.name, os.fspath(path)  # made once: there may be a million tensors
         self.size = size
         self.findings: list[Finding] = []
         self._limits = limits
@@ -234,7 +235,7 @@ def _held(constant: Constant, files: _Files) -> Held:
     dtype, field = _DTYPES[tensor.data_type]
     shape = tuple(constant.shape)
     elements = _elements(dtype, shape, where)
-    own = files.path.name
+    own = files.name
     if constant.sparse is not None:
         spec = TensorSpec(constant.name, dtype, shape, own, op_path=constant.operator, reason="unsupported_layout")
         return Held(spec, (dtype, shape))
@@ -257,7 +258,7 @@ def _elements(dtype: str, shape: tuple[int, ...], where: str) -> int:
         if size < 0:
             raise FormatError("bad_header", where, f"dimension {size} is not a count")
         elements *= size
-        bound *= max(size, 1)  # a zero axis must not hide a huge one
+        bound *= size or 1  # a zero axis must not hide a huge one
     if bound > _MOST_ELEMENTS or bound * dtypes.DTYPES[dtype].bits > 8 * _MOST_ELEMENTS:
         raise FormatError("overflow", where, f"shape {list(shape)} of {dtype} exceeds 2^63 bytes")
     return elements
@@ -265,9 +266,9 @@ def _elements(dtype: str, shape: tuple[int, ...], where: str) -> int:
 
 def _check_fields(tensor: wire.Tensor, own: str, dtype: str, where: str) -> None:
     """Values stand in one place, the right one: two readers must not see two tensors."""
-    filled = [name for name in _TYPED if getattr(tensor, name)]
-    if tensor.raw is not None:
-        filled.append("raw")
+    filled = ["raw"] if tensor.raw is not None else []
+    if tensor.floats or tensor.doubles or tensor.int32 or tensor.int64 or tensor.uint64:
+        filled = [name for name in _TYPED if getattr(tensor, name)] + filled
     if tensor.location == _EXTERNAL:
         filled.append("external")
     elif tensor.location != 0:
@@ -281,7 +282,7 @@ def _check_fields(tensor: wire.Tensor, own: str, dtype: str, where: str) -> None
 def _flat(files: _Files, offset: int, nbytes: int, needed: int, where: str) -> Extent:
     if nbytes != needed:
         raise FormatError("size_mismatch", where, f"{nbytes} bytes for {needed} needed by its shape")
-    return Extent(os.fspath(files.path), offset, nbytes)
+    return Extent(files.text, offset, nbytes)
 
 
 def _typed(

@@ -27,8 +27,9 @@ class Spectrum:
     Attributes:
         eigenvalues: sigma^2 of W 2^-exponent, float64, shape (m,), ascending, all >= 0.
         n: longer side of W.
-        method: ``gram`` or ``svd``.
-        floor: eigenvalues at or below it are numerical noise: M eps lambda_max (gram), (N eps sigma_max)^2 (svd).
+        method: ``gram``, ``svd``, or ``lowrank`` for a product of two factors.
+        floor: eigenvalues at or below it are numerical noise: M eps lambda_max (gram), (N eps sigma_max)^2 (svd; lowrank,
+            unless the factors cancel).
         exponent: 0 except for matrices whose squares leave the range of float64.
         clipped: eigenvalues that came out negative and were set to 0.
     """
@@ -44,6 +45,13 @@ class Spectrum:
     def n_below_floor(self) -> int:
         """Eigenvalues at or below the floor: what the method cannot tell from zero."""
         return int(np.searchsorted(self.eigenvalues, self.floor, side="right"))
+
+    @property
+    def unresolved(self) -> bool:
+        """Whether the method hides eigenvalues that rounding of W itself would show."""
+        if self.method == "svd" or self.floor == 0 or self.n_below_floor == 0:
+            return False
+        return self.method == "gram" or self.floor > (self.n * EPS) ** 2 * float(self.eigenvalues[-1])
 
 
 def spectrum(W: NDArray[Any], method: Method = "auto") -> Spectrum:
@@ -135,8 +143,19 @@ def singular_values(blocks: Blocks, n: int, m: int) -> NDArray[np.float64]:
     Returns:
         float64, shape (m,), absolute accuracy about eps sigma_max.
     """
-    if n < 3 * m:
-        return _sigma(np.concatenate(list(blocks())))
+    return sigma_of(np.concatenate(list(blocks())) if n < 3 * m else triangle(blocks, m))
+
+
+def triangle(blocks: Blocks, m: int) -> NDArray[np.float64]:
+    """R of W = Q R, from row blocks of W (TSQR): the Gram matrix of W without its loss of accuracy.
+
+    Args:
+        blocks: row blocks of W, float64, shape (k, m) each, all finite.
+        m: columns of W.
+
+    Returns:
+        float64, shape (min(n, m), m), upper trapezoidal.
+    """
     R = np.empty((0, m))
     waiting: list[NDArray[np.float64]] = []
     rows = 0
@@ -147,10 +166,11 @@ def singular_values(blocks: Blocks, n: int, m: int) -> NDArray[np.float64]:
             R, waiting, rows = _absorbed(R, waiting), [], 0
     if waiting:
         R = _absorbed(R, waiting)
-    return _sigma(R)
+    return R
 
 
-def _sigma(W: NDArray[np.float64]) -> NDArray[np.float64]:
+def sigma_of(W: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Singular values of an array, ascending. Raises NotConvergedError when LAPACK gives up."""
     with _translated():
         return np.asarray(np.linalg.svd(W, compute_uv=False)[::-1], np.float64)
 

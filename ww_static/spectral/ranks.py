@@ -16,7 +16,7 @@ _DOUBT = 1.5  # how near to its threshold a singular value may be before roundin
 def hard_rank(spectra: Sequence[Spectrum]) -> int | Missing:
     """#{sigma > sigma_max N eps} over the pooled singular values (numpy's and weightwatcher's threshold).
 
-    Missing ``below_spectral_floor`` when an eigenvalue lies below the floor of the Gram matrix, or when a singular
+    Missing ``below_spectral_floor`` when an eigenvalue lies below the floor of the Gram matrix (or of factors that cancel), or when a singular
     value lies within a factor of 1.5 of the threshold, where rounding decides.
     """
     sigma = np.concatenate([np.sqrt(one.eigenvalues) for one in spectra])
@@ -35,7 +35,7 @@ def rank_loss(spectra: Sequence[Spectrum]) -> int | Missing:
 
 
 def _resolved(spectra: Sequence[Spectrum]) -> bool:
-    return all(one.method != "gram" or one.n_below_floor == 0 or one.floor == 0 for one in spectra)
+    return not any(one.unresolved for one in spectra)
 
 
 def _rank(sigma: NDArray[np.float64], n: int, resolved: bool) -> int | Missing:
