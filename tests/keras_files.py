@@ -67,7 +67,11 @@ def keras3(target: Path | io.BytesIO, arrays: Arrays, names: Mapping[str, str] |
 
 
 def archive(
-    path: Path, arrays: Arrays, config: str | None = None, method: int = zipfile.ZIP_STORED, names: Mapping[str, str] | None = None
+    path: Path,
+    arrays: Arrays,
+    config: str | None = None,
+    method: int = zipfile.ZIP_STORED,
+    names: Mapping[str, str] | None = None,
 ) -> Path:
     """A `.keras` archive; Keras stores its members."""
     weights = io.BytesIO()
