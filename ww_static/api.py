@@ -137,8 +137,8 @@ def describe(
         UsageError: an option means nothing.
     """
     options = Options(layers=_texts(layers), kinds=_texts(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv)
-    settings = Settings(jobs=1, limits=limits or Limits(), readers=reader_names(readers), timeout=seconds(timeout))
-    with executors.hired(1, executor) as crew:
+    settings = Settings(jobs=None, limits=limits or Limits(), readers=reader_names(readers), timeout=seconds(timeout))
+    with executors.hired(engine.most_workers(settings), executor) as crew:
         sources = planning.locate(_paths(paths), settings, crew)
         result = describe_sources(sources, options, settings, crew)
     if len(sources) == 1 and result.errors:
@@ -146,9 +146,24 @@ def describe(
     return result
 
 
-def describe_sources(sources: Sequence[models.Source], options: Options, settings: Settings, executor: Executor) -> Result:
+def describe_sources(
+    sources: Sequence[models.Source],
+    options: Options,
+    settings: Settings,
+    executor: Executor,
+    *,
+    progress: Callable[[engine.Progress], None] | None = None,
+) -> Result:
     """`describe` for models that are already located; every failure is a row."""
-    plans = planning.plan_models(sources, options, settings, executor, settings.jobs)
+    described = 0
+
+    def advance(source: models.Source) -> None:
+        nonlocal described
+        described += 1
+        if progress is not None:
+            progress(engine.Progress(described, len(sources), source.shown))
+
+    plans = planning.plan_models(sources, options, settings, executor, engine.most_workers(settings), advance)
     rows = [row for plan in plans for row in _tensor_rows(plan)]
     found = [finding for plan in plans for finding in findings.plan_findings(plan)]
     found += [finding for plan in plans for finding in findings.planned_findings(plan)]

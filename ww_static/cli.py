@@ -222,6 +222,7 @@ def describe(
     conv: ConvOption = "pooled",
     timeout: TimeoutOption = 30.0,
     readers: ReadersOption = None,
+    progress: ProgressOption = Progress.AUTO,
     color: ColorOption = Color.AUTO,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -233,17 +234,18 @@ def describe(
     ww-static describe model.safetensors.index.json --format csv
     """  # noqa: D301
     _start()
-    from ww_static import api, delivery, executors, planning
+    from ww_static import api, delivery, engine, executors, planning
     from ww_static.options import Options
     from ww_static.plan import Settings
+    from ww_static.progress import display
 
     options = Options(layers=tuple(layers or ()), kinds=_split(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv)
     delivery.check_outputs(output, output_format.value)
-    settings = Settings(jobs=1, readers=api.reader_names(_split(readers) or None), timeout=api.seconds(timeout))
+    settings = Settings(jobs=None, readers=api.reader_names(_split(readers) or None), timeout=api.seconds(timeout))
     named = _paths(paths)
-    with executors.hired(1, wait=False) as crew:
+    with executors.hired(engine.most_workers(settings), wait=False) as crew, display(progress.value, quiet) as shown:
         sources = planning.locate(named, settings, crew)
-        result = api.describe_sources(sources, options, settings, crew)
+        result = api.describe_sources(sources, options, settings, crew, progress=shown)
     delivery.deliver(
         result, sources, output=output, stdout=output_format.value, color=color.value, verbose=verbose, quiet=quiet
     )
