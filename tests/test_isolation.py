@@ -39,8 +39,8 @@ DEEDS = {
     "sleep": ("reader_crash", r"worker was ended after \d+ s; --timeout allows more"),
     "leave": ("reader_crash", r"worker was ended after \d+ s; --timeout allows more"),
     "exit": ("reader_crash", "worker was left by SystemExit"),
-    "hog": ("limit|memory_limit", "does not fit into memory|ran out of memory"),
-    "creep": ("limit|memory_limit", "does not fit into memory|ran out of memory"),
+    "hog": ("limit|memory_limit", r"does not fit into \d+ bytes|ran out of memory"),
+    "creep": ("limit|memory_limit", r"does not fit into \d+ bytes|ran out of memory"),
     "write": ("reader_crash", "File too large"),
     "cut": ("changed_while_reading|reader_crash", "worker died by SIGBUS"),
 }
@@ -298,3 +298,26 @@ def test_in_this_process_nothing_is_contained_and_nothing_is_limited(evil: Path)
     with InlineExecutor() as here:
         assert ww.analyze(good, executor=here).layers.equals(ww.analyze(good).layers)
     assert limits() == before
+
+
+def test_a_daemonic_process_is_told_what_to_do(evil: Path) -> None:
+    good = honest(evil)
+    script = textwrap.dedent(f"""
+        import multiprocessing, ww_static
+
+        def read(path):
+            try:
+                ww_static.analyze(path)
+            except ww_static.UsageError as error:
+                assert "InlineExecutor" in str(error)
+                with ww_static.InlineExecutor() as here:
+                    return len(ww_static.analyze(path, executor=here))
+
+        if __name__ == "__main__":
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                print(pool.map(read, [{os.fspath(good[0])!r}]))
+    """)
+    program = evil.parent / "program.py"
+    program.write_text(script)
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("[3]\n", "")

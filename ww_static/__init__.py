@@ -25,8 +25,10 @@ if TYPE_CHECKING:
         UnknownFormatError,
         UnsafeFileError,
         UsageError,
+        WorkerDiedError,
         WWStaticError,
     )
+    from ww_static.executors import InlineExecutor, WorkerExecutor
     from ww_static.protocol import Checkpoint, Extent, Finding, FolderReader, Limits, ModelFile, Reader, TensorSpec
     from ww_static.results import Result
     from ww_static.seam import OpenCheckpoint
@@ -47,12 +49,15 @@ _PLACES = {
     "UnknownFormatError": "errors", "UnsafeFileError": "errors", "UsageError": "errors", "WWStaticError": "errors",
     "stable_rank": "spectral.norms", "effective_rank": "spectral.ranks", "hard_rank": "spectral.ranks",
     "matrix_entropy": "spectral.ranks", "FolderReader": "protocol", "ModelFile": "protocol",
+    "InlineExecutor": "executors", "WorkerExecutor": "executors", "WorkerDiedError": "errors",
 }  # fmt: skip
 
 __all__ = [
-    "Checkpoint", "DetX", "Extent", "Finding", "FolderReader", "FormatError", "LimitError", "Limits",
+    "Checkpoint", "DetX", "Extent", "Finding", "FolderReader", "FormatError", "InlineExecutor",
+    "LimitError", "Limits",
     "Missing", "ModelFile", "NonFiniteError", "NotConvergedError", "OpenCheckpoint", "Reader", "ReaderError", "Result",
-    "Spectrum", "TailFit", "TensorSpec", "UnknownFormatError", "UnsafeFileError", "UsageError", "WWStaticError", "analyze",
+    "Spectrum", "TailFit", "TensorSpec", "UnknownFormatError", "UnsafeFileError", "UsageError",
+    "WorkerDiedError", "WorkerExecutor", "WWStaticError", "analyze",
     "describe", "detx", "effective_rank", "hard_rank", "matrix_entropy", "open", "spectrum", "stable_rank",
     "tail", "widen",
 ]  # fmt: skip

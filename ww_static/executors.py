@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
 from ww_static.confinement import Allowance, confine, within
-from ww_static.errors import WorkerDiedError
+from ww_static.errors import UsageError, WorkerDiedError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -205,11 +205,19 @@ def _death(error: BaseException, allowance: Allowance) -> str | None:
 class WorkerExecutor(Executor):
     """Supervised worker processes, each started when it is first needed: one that dies costs its task and nothing else.
 
+    `analyze` and `describe` hire their own; made once and passed as `executor`, workers serve many calls.
+
     Args:
         jobs: most processes.
+
+    Raises:
+        UsageError: this process is daemonic, as the workers of `multiprocessing.Pool` are, and may not start others.
     """
 
     def __init__(self, jobs: int) -> None:
+        if multiprocessing.current_process().daemon:
+            words = "a daemonic process may not start workers; pass executor=InlineExecutor() to read files in this process"
+            raise UsageError(words)
         self._jobs = jobs
         self._hands: list[_Hand] = []
         start_server()

@@ -72,7 +72,12 @@ def plan_model(source: Source, options: Options, settings: Settings) -> Plan:
     except FormatError as error:
         return Plan(source, findings=beside, error=error)
     except MemoryError:
-        return Plan(source, findings=beside, error=LimitError("limit", "header", "does not fit into memory", source.path))
+        return Plan(source, findings=beside, error=LimitError("limit", "header", too_large(settings), source.path))
+
+
+def too_large(settings: Settings) -> str:
+    """What is wrong with a header that a worker has no room for."""
+    return f"does not fit into {settings.limits.reading_bytes} bytes of memory"
 
 
 def _contained(source: Source) -> tuple[int, int] | None:

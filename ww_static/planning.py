@@ -14,7 +14,7 @@ from ww_static.errors import FormatError, LimitError, WorkerDiedError, as_format
 from ww_static.executors import WorkerExecutor
 from ww_static.models import Source
 from ww_static.options import Options
-from ww_static.plan import Plan, Settings, plan_model
+from ww_static.plan import Plan, Settings, plan_model, too_large
 
 _SECONDS_PER_HEADER_BYTE = 3e-8
 _PLAN_BYTES = 2**26  # private memory that is set aside for reading a header
@@ -62,7 +62,7 @@ def plan_models(
             continue
 
         def done(found: Plan | BaseException, number: int = number) -> Sequence[Task[Plan]]:
-            plans[number] = found if isinstance(found, Plan) else _unread(sources[number], found)
+            plans[number] = found if isinstance(found, Plan) else _unread(sources[number], found, settings)
             return ()
 
         cost = min(_size(source.path), settings.limits.header_bytes) * _SECONDS_PER_HEADER_BYTE
@@ -82,10 +82,10 @@ def is_interrupted(plans: Sequence[Plan]) -> bool:
     return any(plan.error is not None and plan.error.category == "interrupted" for plan in plans)
 
 
-def _unread(source: Source, error: object) -> Plan:
+def _unread(source: Source, error: object, settings: Settings) -> Plan:
     """The plan of a model that could not be planned."""
     if isinstance(error, MemoryError):
-        return Plan(source, error=LimitError("limit", "header", "does not fit into memory", source.path))
+        return Plan(source, error=LimitError("limit", "header", too_large(settings), source.path))
     assert isinstance(error, BaseException)
     return Plan(source, error=as_format_error(error).at(source.path))
 

@@ -19,5 +19,5 @@ def test_limit_reading_bytes(tmp_path: Path) -> None:
     path = tmp_path / "many.safetensors"
     path.write_bytes(safetensors_bytes({f"t{i}.weight": np.ones(1, np.float32) for i in range(30_000)}))
     assert len(ww.describe(path)) == 30_000
-    with pytest.raises(LimitError, match="limit: header: does not fit into memory"):
+    with pytest.raises(LimitError, match="limit: header: does not fit into 4194304 bytes of memory"):
         ww.describe(path, limits=Limits(reading_bytes=4 * 2**20))
