@@ -269,8 +269,9 @@ class _Work:
 
         cost = analysis.flops(view) * _SECONDS_PER_FLOP
         need = self.budget.bytes(view)
+        most = max(2 * need + _SPARE_BYTES, min(self.settings.limits.reading_bytes, self.budget.total))
         arguments = (self._target(plan), view, tensor, self.options, self.budget.method(view))
-        return Task(tasks.spectrum_of_view, arguments, number, cost, need, 2 * need + _SPARE_BYTES, view.spec.name, done)
+        return Task(tasks.spectrum_of_view, arguments, number, cost, need, most, view.spec.name, done)
 
     def _emit(self) -> None:
         """Hands over the rows that are complete up to a point, in plan order."""
