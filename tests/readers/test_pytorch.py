@@ -497,13 +497,10 @@ def test_old_views_of_a_legacy_storage_are_placed_inside_it(tmp_path: Path) -> N
         pytorch.open(tmp_path / "m.pth", Limits())
 
 
-def test_tar_files_and_distributed_indexes_are_refused_by_name(tmp_path: Path) -> None:
+def test_tar_files_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "m.pt"
     path.write_bytes(b"storages".ljust(257, b"\0") + b"ustar\x0000".ljust(255, b"\0"))
     with pytest.raises(UnknownFormatError, match=r"unsupported: this is a tar archive, as torch 0\.1 wrote them"):
-        open_checkpoint(path)
-    path.write_bytes(pickled(Raw(glob("torch.distributed.checkpoint.metadata", "Metadata") + b")\x81"), 4))
-    with pytest.raises(UnknownFormatError, match="unsupported: this is the index of a distributed checkpoint"):
         open_checkpoint(path)
 
 
