@@ -97,7 +97,7 @@ class TensorSpec:
             ``gru``, ``rnn``, or ``recurrent`` for a part of such a weight; None when nothing says.
         op_path: path of the operator that uses it, in a format with a graph.
         reason: why it is not analysed, when the file itself says so: ``quant_aux``, ``quantized``, ``unsupported_layout``,
-            ``no_data``, ``ema``.
+            ``unsupported_dtype``, ``no_data``, ``ema``.
     """
 
     name: str
