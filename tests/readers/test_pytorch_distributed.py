@@ -122,6 +122,17 @@ def test_a_checkpoint_of_two_processes_is_one_model_without_a_finding(tmp_path: 
     assert len({row.tied_to for row in result} - {None}) == 1, "equal values are analysed once"
 
 
+def test_a_part_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None:
+    made = Distributed()
+    made.add("w", "F32", VALUES, _quarters((6, 8)))
+    made.write(tmp_path)
+    with _opened(tmp_path) as checkpoint:
+        checkpoint.check_unchanged()
+        (tmp_path / B).write_bytes(made.files[B] + b"!")
+        with pytest.raises(FormatError, match=f"changed_while_reading: {B}: size was"):
+            checkpoint.check_unchanged()
+
+
 def test_the_folder_of_a_checkpoint_is_one_model_and_its_parts_are_none(tmp_path: Path) -> None:
     assert pytorch.models([".metadata", A, B, "meta.pt"]) == [ModelFile(".metadata", "checkpoint")]
     assert pytorch.models([".metadata"]) == [ModelFile(".metadata", "checkpoint")]

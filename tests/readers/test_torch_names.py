@@ -187,7 +187,7 @@ def test_a_name_is_known_whole_and_nothing_near_it_is(group: str) -> None:
 
 def test_names_of_the_index_are_foreign_elsewhere() -> None:
     for container in ("archive", "script", "stream", "bare"):
-        meaning = TorchMeaning(container)  # type: ignore[arg-type]
+        meaning = TorchMeaning(container)
         assert not any(meaning.known(Global(*pair)) for pair in TABLE["distributed"])
 
 
