@@ -71,6 +71,22 @@ def test_an_honest_reader_passes(path: Path) -> None:
             checkpoint.spec("gone")
 
 
+def test_files_that_no_extent_names_are_watched_too(path: Path) -> None:
+    part = path.with_name("part")
+    part.write_bytes(bytes(7))
+    checkpoint = Lying()
+    checkpoint.files = [os.fspath(part)]  # type: ignore[attr-defined]
+    opened = _open(path, checkpoint)
+    assert [identity.size for identity in opened.identities] == [100, 7]
+    part.write_bytes(bytes(8))
+    with pytest.raises(FormatError, match="changed_while_reading: part: size was 7, is 8"):
+        opened.check_unchanged()
+    for files in ([7], 7, [part]):
+        checkpoint.files = files  # type: ignore[attr-defined]
+        with pytest.raises(ReaderError, match="reader_crash"):
+            _open(path, checkpoint)
+
+
 def test_a_name_twice_is_refused(path: Path) -> None:
     with pytest.raises(FormatError, match="duplicate_name: tensor 'w': the reader gives this name twice"):
         _open(path, Lying(tensors=[SPEC, replace(SPEC, shape=(1,))]))

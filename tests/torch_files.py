@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -195,3 +197,127 @@ def legacy(root: Any, records: Mapping[str, tuple[int, bytes]], big: bool = Fals
     )
     head += pickled(root) + pickled(list(records))
     return head + b"".join(struct.pack(">q" if big else "<q", count) + raw for count, raw in records.values())
+
+
+SCALARS = {
+    "U8": 1, "I8": 2, "I16": 3, "I32": 4, "I64": 5, "F16": 6, "F32": 7, "F64": 8, "C64": 10, "BOOL": 12, "BF16": 13, "U16": 28,
+    "F8_E4M3": 29, "F8_E5M2": 30, "F8_E4M3FNUZ": 31, "F8_E5M2FNUZ": 32, "F8_E8M0": 33, "U32": 34, "U64": 35,
+}  # fmt: skip
+
+
+def payload(
+    path: str, dtype: str, shape: Sequence[int], strides: Sequence[int] | None = None, offset: int = 0, **more: Any
+) -> dict[str, Any]:
+    """An entry of a configuration of torch.export; `more` overrides fields of it."""
+    counts = {"sizes": shape, "strides": strides_of(shape) if strides is None else strides}
+    described: dict[str, Any] = {field: [{"as_int": count} for count in values] for field, values in counts.items()}
+    described |= {"dtype": SCALARS[dtype], "storage_offset": {"as_int": offset}, "layout": 7, "requires_grad": False}
+    return {"path_name": path, "is_param": True, "use_pickle": False, "tensor_meta": described, **more}
+
+
+def exported(
+    weights: Mapping[str, Any], records: Mapping[str, bytes], constants: Mapping[str, Any] | None = None, graph: Any = None,
+    order: str = "little", more: Mapping[str, bytes] | None = None, model: str = "model",
+) -> dict[str, bytes]:  # fmt: skip
+    """Members of an archive of torch.export; records are named as in the archive, below data."""
+    made = {f"m/data/{name}": one for name, one in records.items()}
+    made[f"m/data/weights/{model}_weights_config.json"] = json.dumps({"config": weights}).encode()
+    made[f"m/data/constants/{model}_constants_config.json"] = json.dumps({"config": constants or {}}).encode()
+    made[f"m/models/{model}.json"] = json.dumps(graph or export_graph({}, [])).encode()
+    made |= {"m/archive_format": b"pt2", "m/archive_version": b"0", "m/byteorder": order.encode()}
+    return made | {f"m/{name}": one for name, one in (more or {}).items()}
+
+
+def export_graph(parameters: Mapping[str, str], nodes: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """A graph of torch.export: argument -> name of its parameter; operator and the argument that is its weight."""
+    specs = [{"parameter": {"arg": {"name": argument}, "parameter_name": name}} for argument, name in parameters.items()]
+    made = [
+        {"target": f"torch.ops.aten.{operator}", "inputs": [
+            {"name": "input", "arg": {"as_tensor": {"name": "x"}}, "kind": 1},
+            {"name": "weight", "arg": {"as_tensor": {"name": argument}}, "kind": 1},
+        ]} for operator, argument in nodes
+    ]  # fmt: skip
+    return {"graph_module": {"graph": {"nodes": made}, "signature": {"input_specs": specs}}}
+
+
+METADATA = "torch.distributed.checkpoint.metadata"
+
+
+def instance(module: str, name: str, state: Any) -> Raw:
+    return Raw(glob(module, name) + b")\x81" + op(state) + b"b")
+
+
+def size(shape: Sequence[int]) -> Raw:
+    return call("torch", "Size", tuple(shape))
+
+
+class Distributed:
+    """A distributed checkpoint that is put together piece by piece, as torch.distributed.checkpoint writes it."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.described: dict[str, Raw] = {}
+        self.places: list[tuple[Raw, Raw]] = []
+
+    def put(self, name: str, offsets: Sequence[int] | None, archive: bytes, file: str = "__0_0.distcp", **info: Any) -> None:
+        """Appends an archive to a file and notes its place; `info` overrides what is noted."""
+        begin = len(self.files.get(file, b""))
+        self.files[file] = self.files.get(file, b"") + archive
+        index = {"fqn": name, "offset": None if offsets is None else size(offsets), "index": None if offsets is None else 0}
+        noted = {"relative_path": file, "offset": begin, "length": len(archive), **info}
+        place = instance("torch.distributed.checkpoint.filesystem", "_StorageInfo", noted)
+        self.places.append((instance(METADATA, "MetadataIndex", index), place))
+
+    def describe(
+        self, name: str, dtype: str, shape: Sequence[int], pieces: Sequence[tuple[Sequence[int], Sequence[int]]]
+    ) -> None:
+        """Notes what a tensor is, and the offsets and sizes of its chunks."""
+        layout = call("torch.serialization", "_get_layout", "torch.strided")
+        known = TORCH_NAMES.get(dtype) or DTYPES[dtype]
+        form = (glob("torch", known), layout, False, call(METADATA, "_MEM_FORMAT_ENCODING", 0), False)
+        chunks = [
+            instance(METADATA, "ChunkStorageMetadata", {"offsets": size(begin), "sizes": size(one)}) for begin, one in pieces
+        ]
+        state = {"properties": instance(METADATA, "TensorProperties", form), "size": size(shape), "chunks": chunks}
+        self.described[name] = instance(METADATA, "TensorStorageMetadata", state)
+
+    def add(
+        self, name: str, dtype: str, array: NDArray[Any], cuts: Sequence[tuple[str, tuple[slice, ...]]] | None = None
+    ) -> None:
+        """A tensor: one chunk, or one for each file and window."""
+        pieces = []
+        for file, window in cuts or [("__0_0.distcp", (slice(None),) * array.ndim)]:
+            ranges = [range(*cut.indices(count)) for cut, count in zip(window, array.shape, strict=True)]
+            offsets, part = [steps.start for steps in ranges], array[window]
+            pieces.append((offsets, part.shape))
+            held = Stored(dtype, part)
+            self.put(
+                name, offsets, zipped(members(typed(dtype, "0", part.shape, part.nbytes), {"0": held.array.tobytes()})), file
+            )
+        self.describe(name, dtype, array.shape, pieces)
+
+    def add_object(self, name: str, root: Any, records: Mapping[str, bytes] | None = None) -> None:
+        """An object that is no tensor."""
+        self.put(name, None, zipped(members(root, records or {})))
+        self.described[name] = instance(METADATA, "BytesStorageMetadata", {})
+
+    def index(self, **more: Any) -> bytes:
+        """The file `.metadata`; `more` overrides fields of it."""
+        place = call("pathlib", "PosixPath", "step-100")
+        meta = instance(METADATA, "StorageMeta", {"checkpoint_id": place, "save_id": "7", "modules": []})
+        stored = Raw(b"}(" + b"".join(key + value for key, value in self.places) + b"u")
+        fields: dict[str, Any] = {"state_dict_metadata": self.described, "planner_data": {}, "storage_data": stored}
+        return pickled(instance(METADATA, "Metadata", {**fields, "storage_meta": meta, "version": "1.0.0", **more}), 4)
+
+    def write(self, folder: Path) -> Path:
+        """Writes everything and returns the path of the index."""
+        for file, data in self.files.items():
+            (folder / file).write_bytes(data)
+        (folder / ".metadata").write_bytes(self.index())
+        return folder / ".metadata"
+
+
+TORCH_NAMES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32", "I16": "int16",
+    "I8": "int8", "U8": "uint8", "BOOL": "bool", "C64": "complex64",
+}  # fmt: skip

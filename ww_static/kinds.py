@@ -137,10 +137,8 @@ def classify(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) 
 def _said_by_file(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:
     """The reader knows why there is nothing to analyse, or cannot give the values."""
     reason = {"unsupported": "unsupported_layout", "absent": "no_data"}.get(spec.encoding)
-    if reason is not None:
-        return Kind("other", "file", "high", reason)
     if spec.reason is None:
-        return None
+        return None if reason is None else Kind("other", "file", "high", reason)
     return Kind(
         "quant_aux" if spec.reason == "quant_aux" else "other", "graph" if _in_graph(spec) else "file", "high", spec.reason
     )

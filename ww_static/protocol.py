@@ -117,7 +117,7 @@ class TensorSpec:
             weight, or ``bias``; None when nothing says.
         op_path: path of the operator that uses it, in a format with a graph; the user's name of the layer, in Keras 3.
         reason: why it is not analysed, when the file itself says so: ``quant_aux``, ``quantized``, ``unsupported_layout``,
-            ``no_data``, ``ema``.
+            ``unsupported_dtype``, ``no_data``, ``ema``.
     """
 
     name: str

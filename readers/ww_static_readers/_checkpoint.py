@@ -90,7 +90,9 @@ class Values:
         if isinstance(value, Array):
             return self._of_array(value, window)
         if value.encoding == "unsupported":
-            raise FormatError("unsupported_layout", "", "its layout, such as sparse or packed, is not read")
+            if value.element.dtype is None:
+                raise FormatError("unsupported_dtype", "", "its elements have no dtype that is read here")
+            raise FormatError("unsupported_layout", "", "its layout, such as sparse, packed or negated, is not read")
         if value.encoding == "absent":
             raise FormatError("no_data", "", "the file holds its shape and no values")
         if value.quantizer is not None:

@@ -27,10 +27,14 @@ class Part(Protocol):
     """The header of one file."""
 
     @property
-    def tensors(self) -> Sequence[TensorSpec]: ...
+    def tensors(self) -> Sequence[TensorSpec]:
+        """In file order."""
+        ...
 
     @property
-    def findings(self) -> Sequence[Finding]: ...
+    def findings(self) -> Sequence[Finding]:
+        """What the file gave away."""
+        ...
 
 
 P = TypeVar("P", bound=Part)

@@ -112,7 +112,9 @@ def _tensor(name: str, value: Any, places: Mapping[tuple[int, ...] | None, Place
     problem = cover_once(shape, [(piece.offsets, piece.sizes) for piece in pieces])
     if problem is not None:
         raise FormatError("index_mismatch", where, problem)
-    return Entry(name, element, shape, tuple(pieces))
+    begun = {piece.offsets for piece in pieces if 0 not in piece.sizes}
+    kept = [piece for piece in pieces if 0 not in piece.sizes or piece.offsets not in begun]  # one place for both
+    return Entry(name, element, shape, tuple(kept))
 
 
 def _places(stored: Mapping[Any, Any]) -> dict[str, dict[tuple[int, ...] | None, Place]]:

@@ -55,6 +55,13 @@ def _view(arguments: tuple[Any, ...], machine: Machine, element: Element | None 
     return Tensor(element or stored.element, stored, offset, _integers(shape, machine), _integers(strides, machine))
 
 
+def _as_it_is(tensor: Tensor, arguments: tuple[Any, ...], place: int) -> Tensor:
+    """The tensor, unless its flags say that its values are the negative or the conjugate of what is stored."""
+    flags = arguments[place] if len(arguments) > place else None
+    turned = isinstance(flags, dict) and any(flags.get(one) for one in ("neg", "conj"))
+    return replace(tensor, encoding="unsupported") if turned else tensor
+
+
 def _hooks(arguments: tuple[Any, ...], place: int, machine: Machine) -> None:
     machine.callables(arguments[place] if len(arguments) > place else None, "hands over to be called")
 
@@ -63,15 +70,15 @@ def _hooks(arguments: tuple[Any, ...], place: int, machine: Machine) -> None:
 
 
 def dense(arguments: tuple[Any, ...], machine: Machine) -> Tensor:
-    """_rebuild_tensor and _v2: storage, offset, size, stride[, requires_grad, hooks]."""
+    """_rebuild_tensor and _v2: storage, offset, size, stride[, requires_grad, hooks[, flags]]."""
     _hooks(arguments, 5, machine)
-    return _view(arguments, machine)
+    return _as_it_is(_view(arguments, machine), arguments, 6)
 
 
 def typed(arguments: tuple[Any, ...], machine: Machine) -> Tensor:
-    """_rebuild_tensor_v3: the same, then the dtype; the storage counts bytes, offset and strides count elements."""
+    """_rebuild_tensor_v3: the same with a dtype before the flags; the storage counts bytes, offset and strides elements."""
     _hooks(arguments, 5, machine)
-    return _view(arguments, machine, _element(arguments[6], machine))
+    return _as_it_is(_view(arguments, machine, _element(arguments[6], machine)), arguments, 7)
 
 
 def same(arguments: tuple[Any, ...], machine: Machine) -> Any:

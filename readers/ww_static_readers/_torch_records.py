@@ -109,6 +109,10 @@ def checked(contents: Contents, path: str, file: str, limits: Limits) -> TorchPa
             if value.encoding != "absent" and (value.element is None or value.element.dtype is None):
                 words = "its elements have no dtype that is read here"
                 findings.append(Finding("unsupported_dtype", where, words, leaf.name))
+                if isinstance(value, Tensor):
+                    _elements(value.shape, value.element, where, limits)
+                    held[leaf.name] = replace(value, encoding="unsupported")
+                    specs.append(_unread(leaf, file))
                 continue
             _check(value, contents.records, where, limits, findings)
             held[leaf.name] = value
@@ -184,6 +188,12 @@ def _check_view(tensor: Tensor, elements: int, where: str, limits: Limits) -> No
         raise FormatError("bad_offsets", where, f"reaches byte {(last + 1) * size} of a storage of {room}")
     if elements > limits.view_elements and elements * size > limits.view_ratio * room:
         raise LimitError("limit", where, f"a view of {elements} elements of a storage of {room} bytes")
+
+
+def _unread(leaf: Leaf, file: str) -> TensorSpec:
+    """A row for a tensor whose elements are no storage dtype; its dtype says bytes."""
+    shape = tuple(leaf.value.shape)
+    return TensorSpec(leaf.name, "U8", shape, file, layout="pt", encoding="unsupported", reason="unsupported_dtype")
 
 
 def _spec(leaf: Leaf, contents: Contents, path: str, file: str) -> TensorSpec:

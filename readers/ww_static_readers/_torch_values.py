@@ -106,7 +106,7 @@ BYTE = Element("U8", 1)
 STORAGES = {
     "Double": Element("F64", 8), "Float": Element("F32", 4), "Half": Element("F16", 2), "BFloat16": Element("BF16", 2),
     "Long": Element("I64", 8), "Int": Element("I32", 4), "Short": Element("I16", 2), "Char": Element("I8", 1), "Byte": BYTE,
-    "Bool": Element("BOOL", 1), "ComplexFloat": Element("C64", 8), "ComplexDouble": Element(None, 16), "QInt8": Element("I8", 1),
+    "Bool": Element("BOOL", 1), "ComplexFloat": Element("C64", 8), "ComplexDouble": Element("C128", 16), "QInt8": Element("I8", 1),
     "QUInt8": BYTE, "QInt32": Element("I32", 4), "QUInt4x2": Element(None, 1), "QUInt2x4": Element(None, 1),
 }  # fmt: skip
 DTYPES = {
@@ -115,7 +115,7 @@ DTYPES = {
     "long": Element("I64", 8), "int32": Element("I32", 4), "int": Element("I32", 4), "int16": Element("I16", 2),
     "short": Element("I16", 2), "int8": Element("I8", 1), "uint8": BYTE, "uint16": Element("U16", 2), "uint32": Element("U32", 4),
     "uint64": Element("U64", 8), "bool": Element("BOOL", 1), "complex64": Element("C64", 8), "cfloat": Element("C64", 8),
-    "complex128": Element(None, 16), "cdouble": Element(None, 16), "complex32": Element(None, 4), "chalf": Element(None, 4),
+    "complex128": Element("C128", 16), "cdouble": Element("C128", 16), "complex32": Element(None, 4), "chalf": Element(None, 4),
     "float8_e4m3fn": Element("F8_E4M3", 1), "float8_e5m2": Element("F8_E5M2", 1), "float8_e4m3fnuz": Element("F8_E4M3FNUZ", 1),
     "float8_e5m2fnuz": Element("F8_E5M2FNUZ", 1), "float8_e8m0fnu": Element("F8_E8M0", 1), "float4_e2m1fn_x2": Element(None, 1),
     "qint8": Element("I8", 1), "quint8": BYTE, "qint32": Element("I32", 4), "quint4x2": Element(None, 1),
@@ -125,7 +125,7 @@ DTYPES = {
 }  # fmt: skip
 NUMPY = {
     "f8": "F64", "f4": "F32", "f2": "F16", "i8": "I64", "i4": "I32", "i2": "I16", "i1": "I8", "u8": "U64", "u4": "U32",
-    "u2": "U16", "u1": "U8", "b1": "BOOL", "c8": "C64",
+    "u2": "U16", "u1": "U8", "b1": "BOOL", "c8": "C64", "c16": "C128",
 }  # fmt: skip
 
 

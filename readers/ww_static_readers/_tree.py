@@ -19,6 +19,7 @@ from ww_static_readers._torch_values import Array, Tensor, Wrapper
 # Where a pickled module keeps its tensors and its parts: no part of their names.
 _OWN = ("_parameters", "_buffers")
 _TRANSPARENT = (*_OWN, "_modules")
+_AGAIN = "_flat_weights"  # where a recurrent module lists its own parameters once more
 _CONTAINERS = (dict, list, tuple, Opaque, Wrapper)
 _VALUES = (Tensor, Array)
 # Modules of torch, eager, quantized or as TorchScript calls them (``__torch__.torch.nn.modules.conv.___torch_mangle_5``).
@@ -159,7 +160,7 @@ def _below(visit: _Visit) -> Iterator[_Visit]:
         yield _Visit(visit.path, value.outside, visit.depth + 1, None, outside)
         held, reason = _of_states((value.state,)), "quant_aux" if value.scheme else reason
     elif isinstance(value, Opaque):
-        held = _of_opaque(value)
+        held = ((key, one) for key, one in _of_opaque(value) if key != _AGAIN)
         owner = value.kind.name if value.kind is not None and _MODULES.fullmatch(value.kind.module) else None
     elif isinstance(value, dict):
         held = ((_shown(key, place), one) for place, (key, one) in enumerate(value.items()))

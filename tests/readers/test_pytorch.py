@@ -265,8 +265,32 @@ def test_meta_and_sparse_tensors_are_rows_with_a_reason(tmp_path: Path) -> None:
             checkpoint.read(checkpoint.spec("meta"))
 
 
-def test_complex128_is_a_finding(tmp_path: Path) -> None:
-    assert _found(tmp_path, {"w": FULL, "z": tensor(stored("ComplexDoubleStorage", "0", 6), (1,))}) == {"unsupported_dtype"}
+def test_numbers_without_a_storage_dtype_are_rows_with_a_reason(tmp_path: Path) -> None:
+    packed = call("torch._utils", "_rebuild_tensor_v3", stored("UntypedStorage", "0", 96, module="torch.storage"), 0, (4, 6), (6, 1),
+                  False, {}, glob("torch", "float4_e2m1fn_x2"))  # fmt: skip
+    root = {"w": FULL, "packed": packed, "z": tensor(stored("ComplexDoubleStorage", "1", 6), (2, 3))}
+    path = _save(tmp_path, root, {"0": VALUES.tobytes(), "1": VALUES.tobytes()})
+    rows = {row.name: (row.dtype, row.reason) for row in ww_static.describe(path)}
+    assert rows == {"w": ("F32", None), "packed": ("U8", "unsupported_dtype"), "z": ("C128", "unsupported_dtype")}
+    assert ww_static.analyze(path).exit_code == 3
+    with open_checkpoint(path) as checkpoint:
+        assert [(one.category, one.tensor) for one in checkpoint.findings] == [("unsupported_dtype", "packed")]
+        with pytest.raises(FormatError, match="unsupported_dtype: tensor 'packed'"):
+            checkpoint.read(checkpoint.spec("packed"))
+
+
+@pytest.mark.parametrize("flag", ["neg", "conj"])
+def test_values_that_are_not_what_is_stored_are_not_given_out(tmp_path: Path, flag: str) -> None:
+    form: tuple[Any, ...] = (FLOATS, 0, (4, 6), (6, 1), False, {})
+    flags = {flag: True}
+    untyped = (stored("UntypedStorage", "1", 96, module="torch.storage"), *form[1:], glob("torch", "float32"))
+    root = {
+        "two": call("torch._utils", "_rebuild_tensor_v2", *form, flags), "three": call("torch._utils", "_rebuild_tensor_v3", *untyped, flags),
+        "plain": call("torch._utils", "_rebuild_tensor_v2", *form, {flag: False}),
+    }  # fmt: skip
+    path = _save(tmp_path, root, {"0": VALUES.tobytes(), "1": VALUES.tobytes()})
+    rows = {row.name: row.reason for row in ww_static.describe(path)}
+    assert rows == {"two": "unsupported_layout", "three": "unsupported_layout", "plain": None}
 
 
 def test_quantized_weights_read_as_float32(tmp_path: Path) -> None:
@@ -497,13 +521,10 @@ def test_old_views_of_a_legacy_storage_are_placed_inside_it(tmp_path: Path) -> N
         pytorch.open(tmp_path / "m.pth", Limits())
 
 
-def test_tar_files_and_distributed_indexes_are_refused_by_name(tmp_path: Path) -> None:
+def test_tar_files_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "m.pt"
     path.write_bytes(b"storages".ljust(257, b"\0") + b"ustar\x0000".ljust(255, b"\0"))
     with pytest.raises(UnknownFormatError, match=r"unsupported: this is a tar archive, as torch 0\.1 wrote them"):
-        open_checkpoint(path)
-    path.write_bytes(pickled(Raw(glob("torch.distributed.checkpoint.metadata", "Metadata") + b")\x81"), 4))
-    with pytest.raises(UnknownFormatError, match="unsupported: this is the index of a distributed checkpoint"):
         open_checkpoint(path)
 
 
