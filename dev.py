@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import venv
@@ -40,10 +41,8 @@ def fuzz(arguments: list[str]) -> None:
     """The long fuzz; ends this program with its code."""
     set_up("dev")
     environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
-    try:
-        sys.exit(subprocess.call([str(PYTHON), "-m", "fuzz", *arguments], cwd=ROOT, env=environment))
-    except KeyboardInterrupt:  # it has said what there is
-        sys.exit(130)
+    signal.signal(signal.SIGINT, lambda number, frame: None)  # the fuzz says what there is, then it ends by itself
+    sys.exit(subprocess.call([str(PYTHON), "-m", "fuzz", *arguments], cwd=ROOT, env=environment))
 
 
 def set_up(extra: str) -> None:

@@ -39,7 +39,7 @@ def main() -> None:
 def _describe(path: Path) -> None:
     log = models.CACHE / "describe.log"
     found = measure.alternating([lambda: measure.run([_COMMAND, "describe", str(path)], log)])[0]
-    print(f"describe: {_numbers(found)}", flush=True)
+    print(f"describe: {measure.numbers(found)}", flush=True)
 
 
 def _analyze(path: Path, jobs: str, limit: int, extra: Sequence[str]) -> None:
@@ -48,20 +48,13 @@ def _analyze(path: Path, jobs: str, limit: int, extra: Sequence[str]) -> None:
     words = [*extra, "--max-memory", f"{limit}MiB", "--jobs", jobs]
     found = measure.run([_COMMAND, "analyze", str(path), "-o", str(out), *words], models.CACHE / f"memory-{jobs}.log")
     over = found.peak.total / measure.MIB / limit
-    print(f"analyze {' '.join(words)}: {_numbers(found)}, {over:.2f} of the limit")
+    print(f"analyze {' '.join(words)}: {measure.numbers(found)}, {over:.2f} of the limit")
     shares = ", ".join(f"{label} {size / measure.MIB:.0f}" for label, size in found.peak.shares)
     print(f"  at the peak, {found.peak.seconds:.1f} s after the start, MiB: {shares}")
     rows = pq.read_table(out, columns=["status", "reason"]).to_pylist() if out.exists() else []
     counts = collections.Counter((row["status"], row["reason"]) for row in rows)
     print("  rows: " + (", ".join(f"{count} {status} ({reason})" for (status, reason), count in counts.items()) or "none"))
     sys.stdout.flush()
-
-
-def _numbers(found: measure.Measurement) -> str:
-    return (
-        f"exit {found.exit_code}, wall {found.wall:.2f} s, CPU {found.cpu:.2f} s, "
-        f"peak private memory {found.peak.total / measure.MIB:.0f} MiB"
-    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -143,6 +144,20 @@ def test_a_death_or_a_hang_costs_one_input_and_is_blamed_on_it(monkeypatch: pyte
     assert [one.number for one in summary.failures] == guilty
     assert all(how in one.message for one in summary.failures)
     assert summary.inputs == len(numbers)
+
+
+def test_the_command_can_be_interrupted_and_says_what_there_is() -> None:
+    command_line = [sys.executable, "-m", "fuzz", "--reader", "safetensors", "--inputs", "1000000"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True) as process:
+        assert process.stderr is not None
+        assert "of 1000000 inputs" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert out.startswith(f"safetensors: {runner.BATCH} inputs")
+    assert out.endswith("interrupted\n")
+    assert "Traceback" not in errors
 
 
 def test_the_command_names_a_failure_and_gives_it_again(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
     parser.add_argument("--start", type=int, default=0, help="another series of inputs")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
+    parser.add_argument("--headers", action="store_true", help="instead: safetensors headers, against the safetensors package")
+    parser.add_argument("--pickles", action="store_true", help="instead: state dicts, against torch, which must be installed")
     parser.add_argument("--number", type=int, help="instead: one input, in this process; needs --reader")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="with --number: keep its files there")
     given = parser.parse_args(arguments)
@@ -32,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if len(readers) != 1:
             parser.error("--number needs one --reader")
         return _one(readers[0], given.start, given.number, given.save)
+    if given.headers or given.pickles:
+        return _compared("headers" if given.headers else "pickles", range(given.first, given.first + given.inputs), given.start)
     failed = False
     for reader in readers:
         begin = time.monotonic()
@@ -74,6 +80,26 @@ def named(summary: Summary, one: Outcome) -> str:
     """An outcome, and the command that gives it again."""
     again = f"python3 dev.py fuzz --reader {summary.reader} --start {summary.start} --number {one.number} --save FOLDER"
     return f"input {one.number} of seed '{one.seed}': {one.category}: {one.message} ({one.seconds:.2f} CPU s); again: {again}"
+
+
+def _compared(what: str, numbers: range, start: int) -> int:
+    """Verdicts of ours beside those of another library."""
+    compare = importlib.import_module(f"fuzz.{what}").compare
+    total: Counter[str] = Counter()
+    wrong: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        try:
+            for first in range(numbers.start, numbers.stop, runner.BATCH):
+                batch = range(first, min(first + runner.BATCH, numbers.stop))
+                counts, found = compare(batch, Path(folder) / "model", start)
+                total += counts
+                wrong += found
+                print(f"{what}: {batch.stop - numbers.start} of {len(numbers)}", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            print("interrupted")
+    print(", ".join(f"{name} {count}" for name, count in total.most_common()))
+    print(*wrong[:_SHOWN], sep="\n", end="")
+    return 1 if wrong else 0
 
 
 def _one(reader: str, start: int, number: int, save: Path | None) -> int:

@@ -10,18 +10,19 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fuzz import subject
-from fuzz.seeds import NEEDS_ISOLATION
+from fuzz import mutate, subject
+from fuzz.seeds import NEEDS_ISOLATION, SEEDS
 
 WALL_SECONDS = 10.0  # of one input, then its process is killed
 START_SECONDS = 120.0
 SLOW_SECONDS = 2.0  # CPU seconds of one input that are too many
-BATCH = 5_000  # inputs of one process
+BATCH = 2_500  # inputs of one process
 WORKER = ("-m", "fuzz.worker")
 _TESTS = Path(__file__).resolve().parent.parent
 
@@ -99,28 +100,30 @@ def run(
     """
     summary = Summary(reader, start)
     batches = [range(first, min(first + BATCH, numbers.stop)) for first in range(numbers.start, numbers.stop, BATCH)]
-    pool = ThreadPoolExecutor(jobs)
+    pool, stop = ThreadPoolExecutor(jobs), threading.Event()
     try:
-        for outcomes in pool.map(lambda batch: list(_batch(reader, batch, start)), batches):
+        for outcomes in pool.map(lambda batch: list(_batch(reader, batch, start, stop)), batches):
             for one in outcomes:
                 summary.add(one)
             heard(summary)
-    except KeyboardInterrupt:
-        pool.shutdown(wait=True, cancel_futures=True)
-        raise
-    pool.shutdown()
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
     return summary
 
 
-def _batch(reader: str, numbers: range, start: int) -> Iterator[Outcome]:
+def _batch(reader: str, numbers: range, start: int, stop: threading.Event) -> Iterator[Outcome]:
     position = numbers.start
-    while position < numbers.stop:
+    while position < numbers.stop and not stop.is_set():
         for one in _until_death(reader, range(position, numbers.stop), start):
+            if stop.is_set():
+                return
             position = one.number + 1
             if one.category == DIED and len(numbers) > 1:
                 again = next(_until_death(reader, range(one.number, one.number + 1), start)).category == DIED
                 how = "again when alone" if again else f"only after inputs {numbers.start} to {one.number - 1}"
-                one = Outcome(one.number, one.seed, DIED, f"{one.message}, {how}", one.seconds)
+                seed = mutate.made(reader, SEEDS[reader](), start, one.number).seed
+                one = Outcome(one.number, seed, DIED, f"{one.message}, {how}", one.seconds)
             yield one
 
 
@@ -131,7 +134,11 @@ def _until_death(reader: str, numbers: range, start: int) -> Iterator[Outcome]:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(_TESTS), *filter(None, sys.path)])}
         environment |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
         process = subprocess.Popen(
-            [sys.executable, *WORKER, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment
+            [sys.executable, *WORKER, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,  # an interruption from the keyboard is for this process alone
         )
         try:
             lines = _Lines(process)

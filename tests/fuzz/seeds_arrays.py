@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from typing import Any
 
@@ -37,6 +38,7 @@ def seeds() -> tuple[Seed, ...]:
         _archive("npz deflated", three, deflated=True, plain=True),
         _archive("npz of odd arrays", odd, deflated=True, plain=False),
         _archive("npz zip64", two, deflated=False, plain=True, wide=True),
+        _archive("npz with a zip64 end", two, deflated=True, plain=True, wide_end=True),
         _archive("npz long", long, deflated=True, plain=True),
     )
 
@@ -65,17 +67,28 @@ def _bare(name: str, array: NDArray[Any], version: tuple[int, int]) -> Seed:
     return Seed(name, "w.npy", {"literal": literal}, build, {"literal": "json"})
 
 
-def _archive(name: str, arrays: dict[str, NDArray[Any]], deflated: bool, plain: bool, wide: bool = False) -> Seed:
+def _archive(
+    name: str, arrays: dict[str, NDArray[Any]], deflated: bool, plain: bool, wide: bool = False, wide_end: bool = False
+) -> Seed:
     """An archive; `plain` as Python writes it, else with sizes behind the data and padding, as PyTorch does."""
     split = {member: _split(array) for member, array in arrays.items()}
 
     def build(parts: Parts) -> dict[str, bytes]:
         members = {member: _joined(mark, parts[member], values) for member, (mark, _, values) in split.items()}
         members |= {member: data for member, data in parts.items() if member not in split}
-        return {"model.npz": _zipped(members, deflated, wide) if plain else torch_files.zipped(members, deflated)}
+        data = _zipped(members, deflated, wide) if plain else torch_files.zipped(members, deflated)
+        return {"model.npz": _with_wide_end(data) if wide_end else data}
 
     parts = {member: literal for member, (_, literal, _) in split.items()}
     return Seed(name, "model.npz", parts, build, dict.fromkeys(parts, "json"))
+
+
+def _with_wide_end(data: bytes) -> bytes:
+    """An archive whose end record refers to one of 64 bits, as that of a large archive does."""
+    body, end = data[:-22], struct.unpack("<4s4H2IH", data[-22:])
+    wide = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, end[3], end[4], end[5], end[6])
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, len(body), 1)
+    return body + wide + locator + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 2**32 - 1, 2**32 - 1, 0)
 
 
 def _zipped(members: dict[str, bytes], deflated: bool, wide: bool) -> bytes:

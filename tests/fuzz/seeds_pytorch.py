@@ -36,6 +36,7 @@ def seeds() -> tuple[Seed, ...]:
         _zip("sparse and meta", _sparse(), values, also=("opened+no_data", "opened+unsupported_layout")),
         _zip("arrays", {"c": _array(False), "f": _array(True)}, {}),
         _zip("whole module", _module(), values),
+        _zip("containers", _containers(), values),
         _legacy("legacy", {"w": tensor(stored("FloatStorage", "0", 24, None), (4, 6)), "b": _view()}),
         _bare("bare pickle", {"w": _array(False), "n": 1}),
         _bare("text pickle", Raw(b"(dp0\nVw\np1\n" + _array(True) + b"sVn\nI5\nsVf\nF1.5\nsVl\nL7L\ns")),
@@ -104,6 +105,11 @@ def _sparse() -> dict[str, Raw]:
     return {
         "w": _FULL,
         "sparse": call("torch._utils", "_rebuild_sparse_tensor", layout, (_FULL, _FULL, call("torch", "Size", (50, 60)))),
+        "rows": call("torch._utils", "_rebuild_sparse_tensor", glob("torch", "sparse_csr"), (_FULL, _FULL, _FULL, (9, 8))),
+        "nested": call("torch._utils", "_rebuild_nested_tensor", _FULL, _FULL, _FULL, _FULL),
+        "wrapper": call(
+            "torch._utils", "_rebuild_wrapper_subclass", glob("torch", "Tensor"), glob("torch", "float32"), (4, 6), (6, 1)
+        ),
         "meta": call("torch._utils", "_rebuild_meta_tensor_no_storage", glob("torch", "float32"), (10, 10), (10, 1), False),
         "typed": call("torch._tensor", "_rebuild_from_type_v2", *kind),
     }
@@ -124,6 +130,24 @@ def _module() -> Raw:
     parameter = call("torch._utils", "_rebuild_parameter", _FULL, True, torch_files.ORDERED)
     linear = module("Linear", {"training": True, "_parameters": {"weight": parameter, "bias": None}, "_modules": {}, **hooks})
     return module("Container", {"_parameters": {}, "_modules": {"0": linear}, **hooks})
+
+
+def _containers() -> dict[str, Any]:
+    pairs = (("w", _FULL), ("n", 1))
+    return {
+        "state_dict": call("collections", "OrderedDict", [["w", _FULL]]),
+        "ema": call("collections", "defaultdict", glob("builtins", "list"), {"w": _FULL}),
+        "counts": call("collections", "Counter", {"w": 2}),
+        "module": call("builtins", "dict", pairs),
+        "parts": call("builtins", "list", (_FULL, _FULL)),
+        "names": call("builtins", "set", ["a", "b"]),
+        "frozen": call("builtins", "frozenset", ("a",)),
+        "bytes": call("builtins", "bytearray", b"abc"),
+        "object": call("copyreg", "_reconstructor", glob("argparse", "Namespace"), glob("builtins", "object"), None),
+        "number": call("builtins", "complex", 1.0, 2.0),
+        "size": call("torch", "Size", (1, 2)),
+        "device": call("torch", "device", "cpu"),
+    }
 
 
 def _view() -> Raw:

@@ -65,6 +65,10 @@ def _read(checkpoint: OpenCheckpoint, spec: TensorSpec) -> str | None:
         raise
     except FormatError as error:
         return error.category
+    if spec.encoding == "compressed":  # again and again backwards, so that it is held
+        for start in range(12, 0, -1):
+            window = (slice(None),) * (len(spec.shape) - 1) + (slice(start, start + 2),) * bool(spec.shape)
+            part = checkpoint.read(spec, window)
     if not _same(whole[window], part):
         raise BrokenPromiseError(f"tensor '{spec.name:.80}': window {window} differs from the whole {spec.dtype} {spec.shape}")
     return None
