@@ -67,7 +67,11 @@ def keras3(target: Path | io.BytesIO, arrays: Arrays, names: Mapping[str, str] |
 
 
 def archive(
-    path: Path, arrays: Arrays, config: str | None = None, method: int = zipfile.ZIP_STORED, names: Mapping[str, str] | None = None
+    path: Path,
+    arrays: Arrays,
+    config: str | None = None,
+    method: int = zipfile.ZIP_STORED,
+    names: Mapping[str, str] | None = None,
 ) -> Path:
     """A `.keras` archive; Keras stores its members."""
     weights = io.BytesIO()
@@ -85,8 +89,8 @@ def shards(folder: Path, parts: Sequence[Arrays], stem: str = "x") -> Path:
     for number, arrays in enumerate(parts):
         name = f"{stem}_{number:05d}.weights.h5"
         keras3(folder / name, arrays)
-        for path in arrays:
-            group = "/" + path.rpartition("/")[0]
+        for tensor in arrays:
+            group = "/" + tensor.rpartition("/")[0]
             weight_map[group] = [name] if number else name  # both forms exist
     total = float(sum(array.nbytes for arrays in parts for array in arrays.values()))
     path = folder / f"{stem}.weights.json"
