@@ -348,6 +348,19 @@ def test_attributes_of_a_damaged_header_are_errors_of_ours_and_end(tmp_path: Pat
     assert {"read", "corrupt"} <= outcomes
 
 
+def test_headers_that_refer_to_themselves_end(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        for number in range(40):
+            file.attrs[f"name{number}"] = "text" * 100
+        address = h5py.h5o.get_info(file.id).addr
+    raw = bytearray((tmp_path / "m.h5").read_bytes())
+    continuation = raw.index(struct.pack("<HH", 16, 16), address)
+    raw[continuation + 8 : continuation + 24] = struct.pack("<QQ", address + 16, 4096)  # the block that holds it
+    stretch = Stretch(-1, 0, len(raw), bytes(raw))
+    with pytest.raises(LimitError):
+        Attributes(stretch, superblock(stretch), Limits()).texts(address, ["nothing"], "here")
+
+
 # limits
 
 

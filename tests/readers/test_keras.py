@@ -239,6 +239,7 @@ NUMBERED = {
     "layers/multi_head_attention/query_dense/vars/0": (values(8, 2, 3), ("attention", "file", "in,out,out", None)),
     "layers/multi_head_attention/query_dense/vars/1": (values(2, 3), ("bias", "file", None, "not_applicable")),
     "layers/multi_head_attention/output_dense/vars/0": (values(2, 3, 8), ("attention", "file", "in,in,out", None)),
+    "layers/cached_multi_head_attention/value_dense/vars/0": (values(8, 2, 3), ("attention", "file", "in,out,out", None)),
     "layers/dropout/seed_generator/vars/0": (np.zeros(2, "<u4"), ("optimizer", "name", None, "rng")),
     "layers/dense/vars/0": (np.ones((4, 4), "i1"), ("dense", "name", "in,out", "quantized")),
 }
