@@ -89,8 +89,8 @@ def shards(folder: Path, parts: Sequence[Arrays], stem: str = "x") -> Path:
     for number, arrays in enumerate(parts):
         name = f"{stem}_{number:05d}.weights.h5"
         keras3(folder / name, arrays)
-        for path in arrays:
-            group = "/" + path.rpartition("/")[0]
+        for tensor in arrays:
+            group = "/" + tensor.rpartition("/")[0]
             weight_map[group] = [name] if number else name  # both forms exist
     total = float(sum(array.nbytes for arrays in parts for array in arrays.values()))
     path = folder / f"{stem}.weights.json"

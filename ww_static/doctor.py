@@ -15,7 +15,7 @@ def report() -> Iterator[tuple[str, str]]:
     yield "ww-static", __version__
     yield "python", f"{platform.python_version()} ({platform.python_implementation()})"
     yield "system", f"{platform.system()} {platform.machine()}"
-    for package in ("numpy", "ml-dtypes", "pyarrow", "typer", "rich", "pebble", "threadpoolctl", "pandas", "polars"):
+    for package in ("numpy", "ml-dtypes", "h5py", "pyarrow", "typer", "rich", "pebble", "threadpoolctl", "pandas", "polars"):
         try:
             yield package, importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -82,7 +82,7 @@ class Limits:
     attribute_bytes: int = 16_777_216
     config_items: int = 2_000_000
     hdf5_links: int = 4_000_000
-    hdf5_chunks: int = 4_000_000
+    hdf5_chunks: int = 2_000_000
     chunk_bytes: int = 268_435_456
     declared_bytes: int = 4_294_967_296
     declared_ratio: int = 1000

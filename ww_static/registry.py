@@ -19,6 +19,7 @@ from ww_static.protocol import SNIFF_BYTES, Reader
 
 GROUP = "ww_static.readers"
 
+_LZ4 = b"\x04\x22\x4d\x18"
 # What a file is when no reader wants it: first bytes -> the words of the message.
 _KNOWN = (
     (b"PK\x03\x04", "a zip archive (PyTorch, Keras or npz)"),
@@ -29,7 +30,7 @@ _KNOWN = (
     (b"\x80\x03", "a pickle"),
     (b"\x80\x04", "a pickle"),
     (b"\x80\x05", "a pickle"),
-    (b"\x04\x22\x4d\x18", "an lz4 frame, perhaps around a joblib pickle; re-save the arrays as safetensors or npz"),
+    (_LZ4, "an lz4 frame, perhaps around a joblib pickle; re-save the arrays as safetensors or npz"),
     (b"\x1f\x8b", "a gzip stream"),
 )
 
@@ -113,6 +114,9 @@ def find(
             broken.append(error)
     if broken:
         raise broken[0]
+    if head.startswith(_LZ4) and b"joblib" in head:
+        problem = "joblib pickle in an lz4 frame is not a supported format; re-save the arrays as safetensors or npz"
+        raise UnknownFormatError("unsupported", "", problem)
     kind = next((words for magic, words in _KNOWN if head.startswith(magic)), "not a format that is known here")
     names = ", ".join(entry.name for entry in entries) or "none"
     raise UnknownFormatError("unsupported", "", f"this is {kind}; readers asked: {names}")

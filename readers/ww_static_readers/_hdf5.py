@@ -148,14 +148,15 @@ class _Walk:
     def _listed(self, group: Any) -> Iterator[tuple[bytes, int, int]]:
         links: list[tuple[bytes, int, int]] = []
 
-        def note(name: bytes, info: Any) -> None:
-            self._links += 1
-            if self._links > self._limits.hdf5_links:
-                raise LimitError("limit", "file", f"more than {self._limits.hdf5_links} links")
+        def note(name: bytes, info: Any) -> bool | None:
             links.append((name, info.type, info.u))
+            return True if self._links + len(links) > self._limits.hdf5_links else None  # ends the iteration
 
         with guarded("file"):
             group.links.iterate(note, info=True)
+        self._links += len(links)
+        if self._links > self._limits.hdf5_links:
+            raise LimitError("limit", "file", f"more than {self._limits.hdf5_links} links")
         return iter(links)
 
     def _name(self, path: _Path) -> tuple[str, tuple[bytes, ...]]:
@@ -269,6 +270,8 @@ class _Walk:
             raise LimitError("limit", where, f"a chunk of {nbytes} bytes, limit {self._limits.chunk_bytes}")
         filters = tuple(plan.get_filter(number) for number in range(plan.get_nfilters()))
         kept = tuple((code, tuple(values)) for code, _, values, _ in filters)
+        for code, values in kept:
+            _check_parameters(code, values, math.prod(chunk), nbytes, where)
         unknown = [code for code, _ in kept if code not in _FILTERS]
         problem = f"is compressed by filter {unknown[0]}, which is not read" if unknown else ""
         refusal = Finding("unsupported", where, problem, found.name) if unknown else None
@@ -284,6 +287,16 @@ class _Walk:
         if found.nbytes > self._limits.declared_ratio * stored:
             problem = f"declares {found.nbytes} bytes and stores {stored}, beyond {self._limits.declared_ratio} times"
             raise LimitError("bomb", where, problem)
+
+
+def _check_parameters(code: int, values: tuple[int, ...], elements: int, nbytes: int, where: str) -> None:
+    """Refuses parameters from which a decoder of libhdf5 would take the size of a chunk, when they say another one."""
+    if code in (SCALEOFFSET, NBIT):
+        agrees = len(values) > 4 and values[2] == elements and values[4] * elements == nbytes
+    else:
+        agrees = code != LZF or len(values) < 3 or values[2] <= nbytes + 4  # a checksum may have come before
+    if not agrees:
+        raise FormatError("corrupt", where, f"filter {code} is made for other chunks than those of {nbytes} bytes")
 
 
 def _dtype(kind: Any, h5py: Any) -> tuple[str, bool] | str:

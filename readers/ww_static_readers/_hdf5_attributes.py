@@ -39,6 +39,7 @@ class Attributes:
         self._block = block
         self._limits = limits
         self._heap: tuple[int, dict[int, bytes]] | None = None
+        self._left = 4 * stretch.size + limits.attribute_bytes  # bytes that may still be looked at: references may repeat
 
     def texts(self, address: int, wanted: Collection[str], where: str) -> dict[str, list[bytes]]:
         """The values of those attributes of the object at `address` that are `wanted` and hold text.
@@ -57,6 +58,11 @@ class Attributes:
         return found
 
     def _read(self, address: int, length: int, where: str) -> bytes:
+        self._left -= length
+        if self._left < 0:
+            raise LimitError(
+                "limit", where, f"the attributes of a file of {self._stretch.size} bytes refer to far more than it has"
+            )
         return self._stretch.read(self._block.base + address, length, where)
 
     def _messages(self, address: int, where: str) -> Iterator[bytes]:
@@ -72,12 +78,13 @@ class Attributes:
         else:
             raise FormatError("corrupt", where, f"no object header at byte {self._block.base + address}")
         modern = head[:4] == b"OHDR"
-        number = 0
+        number = total = 0
         while number < len(blocks):
             begin, length = blocks[number]
             number += 1
-            if length > _LARGEST_HEADER or len(blocks) > _MOST_BLOCKS:
-                raise LimitError("limit", where, f"an object header of {len(blocks)} blocks, the last of {length} bytes")
+            total += length
+            if total > _LARGEST_HEADER or len(blocks) > _MOST_BLOCKS:
+                raise LimitError("limit", where, f"an object header of {len(blocks)} blocks and more than {total - 1} bytes")
             for kind, flags, body in _cut(self._read(begin, length, where), prefix, modern):
                 if kind == _CONTINUATION:
                     blocks.append(self._continued(body, modern, where))

@@ -169,7 +169,7 @@ def guarded(where: str) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise LimitError("limit", where, "libhdf5 asks for more memory than there is") from error
-    except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, SystemError) as error:
         text = str(error)
         found = _INNER.search(text)
         words = (found[1] if found else text).strip(" .'\"\n").replace("\n", " ") or type(error).__name__

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import zlib
+from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +56,8 @@ class Values:
 
         if found.offset is not None or found.nbytes == 0:
             offset = self._stretch.begin + (found.offset or 0)
-            array = storage.window_of(self._stretch.source, offset, found.dtype, found.shape, window)
-            return array.byteswap() if found.swapped else array
+            mapped = storage.window_of(self._stretch.source, offset, found.dtype, found.shape, window)
+            return mapped.byteswap() if found.swapped else mapped
         ranges = [range(*cut.indices(size)) for cut, size in zip(window, found.shape, strict=False)]
         ranges += [range(size) for size in found.shape[len(ranges) :]]
         result = np.empty(tuple(len(steps) for steps in ranges), dtypes.numpy_dtype(found.dtype))
@@ -122,16 +123,25 @@ class _Chunks:
         """Number in the grid, byte of the stretch, stored bytes and filter mask of each chunk, by number: shape (chunks, 4)."""
         import numpy as np
 
-        entries: list[tuple[int, int, int, int]] = []
+        numbers = array("q")
+        problems: list[FormatError] = []
 
-        def note(info: Any) -> None:
-            if len(entries) >= self._limits.hdf5_chunks:
-                raise LimitError("limit", self._where, f"more than {self._limits.hdf5_chunks} chunks")
-            entries.append(self._entry(info))
+        def note(info: Any) -> bool | None:  # an error that passes through h5py's iteration would be lost
+            try:
+                if len(numbers) >= 4 * self._limits.hdf5_chunks:
+                    raise LimitError("limit", self._where, f"more than {self._limits.hdf5_chunks} chunks")
+                numbers.extend(self._entry(info))
+            except FormatError as error:
+                problems.append(error)
+                return True
+            return None
 
         with guarded(self._where):
             self._dataset.chunk_iter(note)
-        table = np.array(sorted(entries), np.int64).reshape(-1, 4)
+        if problems:
+            raise problems[0]
+        table = np.frombuffer(numbers, np.int64).reshape(-1, 4) if numbers else np.zeros((0, 4), np.int64)
+        table = table[np.argsort(table[:, 0])]
         if (table[1:, 0] == table[:-1, 0]).any():
             raise FormatError("corrupt", self._where, "a chunk appears twice")
         return table

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 _NUMBERS = re.compile(r"(?:_\d+)+$")
 _TENSOR = re.compile(r":\d+$")
 _PASSED = frozenset(("layers", "cell", "layer", "forward_layer", "backward_layer", "vars"))
+_MOST_DEPTH = 40  # of groups that can have a layer; longer paths are not Keras's
 _CONTAINERS = frozenset(("functional", "sequential", "model"))
 _QUERY = re.compile(r"(?:query|key|value)(?:_dense)?")
 _OUTPUT = re.compile(r"(?:attention_output|output_dense)")
@@ -76,26 +77,28 @@ class Names:
         *above, leaf = path.split("/")
         shape = self._shapes[path]
         numbered = bool(above) and above[-1] == "vars" and leaf.isdecimal()
+        inner = above[:-1] if numbered else above
+        part = _NUMBERS.sub("", inner[-1]) if inner else ""
         family = self._numbered_family(above) if numbered else self._named_family(above)
         if family is None:
-            family = self._recurrent_family(path, numbered)
+            heads = numbered and part.endswith("_dense") and (_QUERY.fullmatch(part) or _OUTPUT.fullmatch(part))
+            family = "attention" if heads else self._recurrent_family(path, numbered)
         if numbered:
             order = _WEIGHTS.get(family or "", ())
             weight = order[int(leaf)] if len(leaf) < 3 and int(leaf) < len(order) else ""
         else:
             weight = _TENSOR.sub("", leaf)
-        inner = above[:-1] if numbered else above
-        return _use(family, weight, _NUMBERS.sub("", inner[-1]) if inner else "", shape)
+        return _use(family, weight, part, shape)
 
     def called(self, path: str) -> str | None:
         """The user's names of the layers around a weight of Keras 3, from the outside in."""
         parts = path.split("/")
-        names = [self._called.get("/".join(parts[:end])) for end in range(1, len(parts) - 1)]
+        names = [self._called.get("/".join(parts[:end])) for end in range(1, min(len(parts) - 1, _MOST_DEPTH))]
         return "/".join(name for name in names if name) or None
 
     def _numbered_family(self, above: Sequence[str]) -> str | None:
         for end in range(len(above) - 1, 0, -1):
-            part, user = above[end - 1], self._called.get("/".join(above[:end]))
+            part, user = above[end - 1], self._called.get("/".join(above[:end])) if end < _MOST_DEPTH else None
             family = _family(part) if part not in _PASSED else None
             if family is None and user is not None:
                 family = _family(self._layers.get(user) or user)

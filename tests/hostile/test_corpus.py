@@ -30,7 +30,7 @@ from ww_static.rows import LayerRow
 
 HERE = Path(__file__).resolve().parent / "corpus"
 CASES: list[dict[str, Any]] = json.loads((HERE / "manifest.json").read_text())["cases"]
-READ = ("safetensors", "pytorch", "pickle", "npz", "onnx", "numerics", "ops")
+READ = ("safetensors", "pytorch", "pickle", "npz", "onnx", "hdf5", "numerics", "ops")
 OURS = [case for case in CASES if case["format"] in READ]
 OTHERS = [case for case in CASES if case["format"] not in READ]
 REJECTS = [  # those that have no other right answer

@@ -21,7 +21,7 @@ class Suite(ReaderSuite):
     """What the suites below share; not collected, its name does not begin with Test."""
 
     reader = keras
-    dtypes = PLAIN
+    dtypes: tuple[str, ...] = PLAIN
     names = ("w", "layer.0.weight", "../../up;x", "модель/%s{0}\n\x1b[31m")
     claims = ("hdf5",)
     mutations = 200
@@ -36,12 +36,16 @@ class Suite(ReaderSuite):
 
 
 class TestHdf5(Suite):
+    """HDF5 that Keras did not write."""
+
     def write(self, folder: Path, tensors: Mapping[str, Stored]) -> Path:
         keras3(folder / "model.h5", self.arrays(tensors))
         return folder / "model.h5"
 
 
 class TestLatestHdf5(Suite):
+    """The newest forms of groups and headers."""
+
     dtypes = ("F32", "I8")
 
     def write(self, folder: Path, tensors: Mapping[str, Stored]) -> Path:
@@ -51,6 +55,8 @@ class TestLatestHdf5(Suite):
 
 
 class TestBigEndian(Suite):
+    """Numbers that are turned."""
+
     dtypes = ("F32", "F64", "I16", "BOOL")
 
     def write(self, folder: Path, tensors: Mapping[str, Stored]) -> Path:
@@ -60,6 +66,8 @@ class TestBigEndian(Suite):
 
 
 class TestLegacy(Suite):
+    """A model of Keras 2."""
+
     def write(self, folder: Path, tensors: Mapping[str, Stored]) -> Path:
         layers: dict[str, dict[str, Any]] = {}
         for name, array in self.arrays(tensors).items():
@@ -71,6 +79,8 @@ class TestLegacy(Suite):
 
 
 class TestKeras3(Suite):
+    """Weights of Keras 3."""
+
     wrapped = "layers/%s/vars/0"
 
     def write(self, folder: Path, tensors: Mapping[str, Stored]) -> Path:
@@ -79,17 +89,21 @@ class TestKeras3(Suite):
 
 
 class TestDeflatedChunks(Suite):
+    """Chunks with every filter that is undone by ourselves."""
+
     wrapped = "layers/%s/vars/0"
     dtypes = ("F32", "F64", "F16", "I16", "BOOL")
 
     def write(self, folder: Path, tensors: Mapping[str, Stored]) -> Path:
         path = folder / "model.weights.h5"
-        options = {"chunks": True, "compression": "gzip", "shuffle": True, "fletcher32": True}
-        keras3(path, self.arrays(tensors), **options)
+        options: dict[str, Any] = {"chunks": True, "compression": "gzip", "shuffle": True, "fletcher32": True}
+        keras3(path, self.arrays(tensors), None, **options)
         return path
 
 
 class TestLzfChunks(Suite):
+    """Chunks that libhdf5 decodes."""
+
     dtypes = ("F32", "I64")
 
     def write(self, folder: Path, tensors: Mapping[str, Stored]) -> Path:
@@ -98,6 +112,8 @@ class TestLzfChunks(Suite):
 
 
 class TestUserBlock(Suite):
+    """Addresses that do not count from the first byte."""
+
     dtypes = ("F32",)
 
     def write(self, folder: Path, tensors: Mapping[str, Stored]) -> Path:
@@ -111,6 +127,8 @@ class TestUserBlock(Suite):
 
 
 class TestArchive(Suite):
+    """An archive as Keras writes it."""
+
     wrapped = "layers/%s/vars/0"
 
     def write(self, folder: Path, tensors: Mapping[str, Stored]) -> Path:
@@ -118,6 +136,8 @@ class TestArchive(Suite):
 
 
 class TestDeflatedArchive(Suite):
+    """An archive that somebody packed again."""
+
     wrapped = "layers/%s/vars/0"
     dtypes = ("F32", "I8")
 
