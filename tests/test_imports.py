@@ -99,7 +99,7 @@ def test_readers_import_the_contract_their_private_modules_and_never_each_other(
 
 def test_the_private_modules_of_readers_import_no_reader_and_stand_in_one_order() -> None:
     order = (
-        "_zip", "_inflated", "_onnx_wire", "_onnx_values", "_onnx_graph", "_onnx_codes",
+        "_zip", "_inflated", "_onnx_wire", "_onnx_values", "_onnx_calls", "_onnx_roles", "_onnx_graph", "_onnx_codes",
         "_strict_json", "_torch_zip", "_source", "_pickle", "_torch", "_tree", "_checkpoint",
     )  # fmt: skip
     #  # from the bottom to the top

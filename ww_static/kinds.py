@@ -149,7 +149,7 @@ def _said_by_file(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Fa
 def _graph(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) -> Kind | None:
     """What the operator that uses a tensor says it is; a name may know better what a dense weight is for."""
     rank = len(spec.shape)
-    if spec.role == "dense" and rank == 2:
+    if spec.role in ("dense", "one_hot") and rank == 2:
         named = _matrix(spec, facts)
         return named if named.name in ("attention", "head") else Kind("dense", "graph")
     if spec.role in ("embedding", "fused_qkv") and rank == 2:

@@ -94,7 +94,8 @@ class TensorSpec:
         encoding: ``raw``, or how the stored bytes differ from the values (``compressed``, ``quantized``), or why there are
             no values to read (``unsupported``: a layout such as sparse; ``absent``: none in the file).
         role: what the graph uses it for: ``dense``, ``conv``, ``conv_transpose``, ``embedding``, ``fused_qkv``, ``lstm``,
-            ``gru``, ``rnn``, or ``recurrent`` for a part of such a weight; None when nothing says.
+            ``gru``, ``rnn``, ``recurrent`` for a part of such a weight, ``one_hot`` for a dense weight that one-hot values choose
+            rows of; None when nothing says.
         op_path: path of the operator that uses it, in a format with a graph.
         reason: why it is not analysed, when the file itself says so: ``quant_aux``, ``quantized``, ``unsupported_layout``,
             ``no_data``.
