@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import ml_dtypes
 import numpy as np
 import pytest
@@ -116,6 +117,22 @@ def write_npz_packed(path: Path, held: Model) -> None:
         np.savez_compressed(stream, **turned)  # type: ignore[arg-type]
 
 
+def write_h5(path: Path, held: Model) -> None:
+    """Plain datasets, which lie flat in the file."""
+    with h5py.File(path, "w") as file:
+        for name, one in held.items():
+            file.create_dataset(name, data=one.array)
+
+
+def write_h5_chunked(path: Path, held: Model) -> None:
+    """In chunks that do not divide the shapes, deflated, and in the other order of bytes."""
+    with h5py.File(path, "w") as file:
+        for name, one in held.items():
+            chunks = tuple(max(1, size // 2 - 1) for size in one.array.shape)
+            turned = one.array.astype(one.array.dtype.newbyteorder(">"))
+            file.create_dataset(name, data=turned, chunks=chunks, compression="gzip", shuffle=True)
+
+
 # format -> writer, suffix, and the storage dtypes that it cannot hold
 FORMATS: dict[str, tuple[Callable[[Path, Model], None], str, frozenset[str]]] = {
     "safetensors": (write_safetensors, ".safetensors", frozenset()),
@@ -127,6 +144,8 @@ FORMATS: dict[str, tuple[Callable[[Path, Model], None], str, frozenset[str]]] = 
     "onnx, typed": (write_onnx_typed, ".onnx", frozenset()),
     "npz": (write_npz, ".npz", frozenset(("BF16",))),
     "npz, packed": (write_npz_packed, ".npz", frozenset(("BF16",))),
+    "keras": (write_h5, ".h5", frozenset(("BF16",))),
+    "keras, chunked": (write_h5_chunked, ".h5", frozenset(("BF16",))),
 }
 
 

@@ -52,3 +52,8 @@ def test_kinds_and_axes_of_magika_come_from_its_operators(rows: dict[str | None,
     found = {name: (rows[name].kind, rows[name].kind_source, rows[name].orientation) for name in expected_rows()}
     assert sorted(found.values()) == [("conv2d", "graph", "OIHW"), ("dense", "graph", "in,out"), ("dense", "graph", "in,out")]
     assert all((rows[name].op_path or "").startswith("jax2tf_get_logits_/") for name in found)
+
+
+def test_the_embedding_of_magika_that_looks_dense_is_told(rows: dict[str | None, LayerRow]) -> None:
+    shapes = [row.shape for row in rows.values() if "one_hot_input" in (row.warning_codes or ())]
+    assert shapes == [(257, 64)]

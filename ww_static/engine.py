@@ -231,7 +231,7 @@ class _Work:
                     self._rows[number][place] = row
                     continue
                 assert isinstance(tensor, Survey)  # an error has settled the row
-                key = (tensor.content_hash, repr(view.matrices), view.esd_scale, view.notes)
+                key = (tensor.content_hash, repr(view.matrices), view.esd_scale)
                 copies.setdefault(first.setdefault(key, place), []).append(place)
             for place, places in copies.items():
                 yield self._spectrum_task(number, plan, place, places)
@@ -334,8 +334,8 @@ def _placed(row: LayerRow, plan: Plan) -> LayerRow:
 
 def _tied(row: LayerRow, view: LayerView, twin: LayerView) -> LayerRow:
     """The row of a tensor whose stored values are those of another: the numbers of the first, the name of the second."""
-    codes = [code for code in row.warning_codes or () if code != "ambiguous_orientation"]
-    codes += ["ambiguous_orientation"] if twin.orientation == "ambiguous" else []
+    codes = [code for code in row.warning_codes or () if code != "ambiguous_orientation" and code not in view.notes]
+    codes += [*(["ambiguous_orientation"] if twin.orientation == "ambiguous" else []), *twin.notes]
     return replace(
         row,
         warning_codes=tuple(codes),

@@ -148,7 +148,7 @@ def _graph(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) ->
     """What the operator or layer that uses a tensor says it is; a name may know better what a dense weight is for."""
     rank = len(spec.shape)
     source = "file" if spec.layout == "keras" else "graph"  # the class of a layer, or an operator
-    if spec.role == "dense" and rank == 2:
+    if spec.role in ("dense", "one_hot") and rank == 2:
         named = _matrix(spec, facts)
         return named if named.name in ("attention", "head") else Kind("dense", source)
     if spec.role == "attention" and (rank == 2 or spec.axes is not None):

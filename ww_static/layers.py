@@ -227,6 +227,7 @@ def _view(spec: TensorSpec, kind: Kind, orientation: str | None, part: Part, rea
         reason=reason,
         quantized=spec.encoding == "quantized" or reason == "quantized",
         tensors=(spec,),
+        notes=("one_hot_input",) if spec.role == "one_hot" else (),
     )
 
 

@@ -114,7 +114,7 @@ class TensorSpec:
             no values to read (``unsupported``: a layout such as sparse; ``absent``: none in the file).
         role: what the graph, or the class of the layer, uses it for: ``dense``, ``attention``, ``conv``, ``conv_transpose``,
             ``depthwise``, ``embedding``, ``fused_qkv``, ``lstm``, ``gru``, ``rnn``, ``recurrent`` for a part of such a
-            weight, or ``bias``; None when nothing says.
+            weight, ``one_hot`` for a dense weight that one-hot values choose rows of, or ``bias``; None when nothing says.
         op_path: path of the operator that uses it, in a format with a graph; the user's name of the layer, in Keras 3.
         reason: why it is not analysed, when the file itself says so: ``quant_aux``, ``quantized``, ``unsupported_layout``,
             ``unsupported_dtype``, ``no_data``, ``ema``.

@@ -12,56 +12,23 @@ from dataclasses import dataclass, field, replace
 
 from ww_static.errors import FormatError, LimitError
 from ww_static.protocol import Limits
-from ww_static_readers._onnx_wire import Attribute, Graph, Model, Node, Sparse, Tensor
+from ww_static_readers._onnx_calls import Called, called, callers_first
+from ww_static_readers._onnx_roles import (
+    AUXILIARY,
+    CODES,
+    OTHER_AXES,
+    PARTIAL,
+    RECURRENT,
+    ROLES,
+    SAME_AXES,
+    SIBLING,
+    TRANSPOSABLE,
+)
+from ww_static_readers._onnx_wire import Attribute, Function, Graph, Model, Node, Sparse, Tensor
 
 _LONGEST_LABEL = 128
 _MOST_ORIGINS = 64
-
-# Operators that hand their first input on; what they do to its axes is known for the first three groups only.
-_SAME_AXES = frozenset(("Identity", "Cast", "CastLike", "DequantizeLinear", "Slice", "Concat"))
-_OTHER_AXES = frozenset(("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Split"))
-_PARTIAL = frozenset(("Slice", "Concat", "Split"))
-
-# (operator, input) -> (role, axes of a constant there); "..." are leading axes, "*" are kernel axes.
-_IN_OUT, _OUT_IN = ("...", "in", "out"), ("...", "out", "in")
-_CONV = ("out", "in", "*")
-_ROWS = ("rows", "features")
-_GATES = ("directions", "out", "in")
-_ROLES: dict[tuple[str, int], tuple[str, tuple[str, ...]]] = {
-    ("MatMul", 1): ("dense", _IN_OUT), ("MatMul", 0): ("dense", _OUT_IN), ("Gemm", 1): ("dense", _IN_OUT),
-    ("Gemm", 0): ("dense", _OUT_IN), ("FusedMatMul", 1): ("dense", _IN_OUT), ("FusedGemm", 1): ("dense", _IN_OUT),
-    ("MatMulInteger", 1): ("dense", _IN_OUT), ("MatMulIntegerToFloat", 1): ("dense", _IN_OUT),
-    ("DynamicQuantizeMatMul", 1): ("dense", _IN_OUT), ("QLinearMatMul", 3): ("dense", _IN_OUT), ("QGemm", 3): ("dense", _IN_OUT),
-    ("MatMulNBits", 1): ("dense", _OUT_IN), ("Einsum", 1): ("dense", ()), ("Attention", 1): ("fused_qkv", _IN_OUT),
-    ("QAttention", 1): ("fused_qkv", _IN_OUT), ("Conv", 1): ("conv", _CONV), ("FusedConv", 1): ("conv", _CONV),
-    ("ConvInteger", 1): ("conv", _CONV), ("QLinearConv", 3): ("conv", _CONV),
-    ("ConvTranspose", 1): ("conv_transpose", ("in", "out", "*")), ("Gather", 0): ("embedding", _ROWS),
-    ("EmbedLayerNormalization", 2): ("embedding", _ROWS), ("EmbedLayerNormalization", 3): ("embedding", _ROWS),
-    ("EmbedLayerNormalization", 4): ("embedding", _ROWS), ("LSTM", 1): ("lstm", _GATES), ("LSTM", 2): ("lstm", _GATES),
-    ("GRU", 1): ("gru", _GATES), ("GRU", 2): ("gru", _GATES), ("RNN", 1): ("rnn", _GATES), ("RNN", 2): ("rnn", _GATES),
-}  # fmt: skip
-_TRANSPOSABLE = {
-    "Gemm": {0: "transA", 1: "transB"},
-    "FusedGemm": {1: "transB"},
-    "FusedMatMul": {1: "transB"},
-    "QGemm": {3: "transB"},
-}
-_RECURRENT = ("lstm", "gru", "rnn")
-
-# operator -> inputs with (codes, scale, zero point), and the axis of a scale per row or column; -1 is the last one.
-_CODES = {
-    "DequantizeLinear": (0, 1, 2, 1), "QLinearMatMul": (3, 4, 5, -1), "QLinearConv": (3, 4, 5, 0), "QGemm": (3, 4, 5, -1),
-    "DynamicQuantizeMatMul": (1, 2, 3, -1), "MatMulIntegerToFloat": (1, 3, 5, -1), "QAttention": (1, 4, 7, -1),
-    "MatMulNBits": (1, 2, 3, 0),
-}  # fmt: skip
-# The scale is multiplied in later; it stands beside the codes, W_quantized and W_scale. operator -> codes, zero point, axis.
-_SIBLING = {"MatMulInteger": (1, 3, -1), "ConvInteger": (1, 3, 0)}
-# Inputs that are scales and zero points.
-_AUXILIARY = {
-    "DequantizeLinear": (1, 2), "QuantizeLinear": (1, 2), "QLinearMatMul": (1, 2, 4, 5, 6, 7), "QLinearConv": (1, 2, 4, 5, 6, 7),
-    "MatMulInteger": (2, 3), "ConvInteger": (2, 3), "QGemm": (1, 2, 4, 5, 7, 8), "DynamicQuantizeMatMul": (2, 3),
-    "MatMulIntegerToFloat": (2, 3, 4, 5), "QAttention": (3, 4, 6, 7), "MatMulNBits": (2, 3, 4),
-}  # fmt: skip
+_INDICES = (6, 7)  # data types int32 and int64
 
 
 @dataclass(slots=True)
@@ -121,6 +88,16 @@ class _Scope:
     graph: Graph | None
     values: dict[str, tuple[_Origin, ...]] = field(default_factory=dict)
     constants: dict[str, Constant] = field(default_factory=dict)
+    one_hot: set[str] = field(default_factory=set)
+
+    def is_one_hot(self, name: str) -> bool:
+        """Whether a value is one where an index is, and zero elsewhere."""
+        scope: _Scope | None = self
+        while scope is not None:
+            if name in scope.one_hot:
+                return True
+            scope = scope.parent
+        return False
 
     def find(self, name: str) -> tuple[_Origin, ...]:
         scope: _Scope | None = self
@@ -156,16 +133,35 @@ class _Collector:
         self._found: list[Constant] = []
         self._names: set[str] = set()
         self._name_bytes = 0
+        self._functions: Sequence[Function] = ()
+        self._called: Called = {}
+        self._arguments: dict[int, dict[str, tuple[_Origin, ...]]] = {}
 
     def run(self, model: Model, graph: Graph) -> list[Constant]:
-        scopes = deque([_Scope("", None, graph.nodes, graph)])
+        self._functions, self._called = model.functions, called(model.functions)
+        self._walk(_Scope("", None, graph.nodes, graph))
         labels: set[str] = set()
-        for number, function in enumerate(model.functions):
-            label = _label(":".join(part for part in (function.domain, function.name) if part), "function", number, labels)
-            scopes.append(_Scope(f"{label}/", None, function.nodes, None))
+        names = [":".join(part for part in (one.domain, one.name) if part) for one in model.functions]
+        paths = [_label(name, "function", number, labels) + "/" for number, name in enumerate(names)]
+        for number in callers_first(model.functions, self._called):
+            given = self._arguments.get(number, {})
+            self._walk(_Scope(paths[number], None, model.functions[number].nodes, None, given))
+        return self._found
+
+    def _walk(self, outer: _Scope) -> None:
+        scopes = deque([outer])
         while scopes:
             scopes.extend(self._scope(scopes.popleft()))
-        return self._found
+
+    def _call(self, scope: _Scope, node: Node) -> None:
+        """Hands the constants among the arguments of a call on to the names that they have in the function."""
+        number = self._called.get((node.domain, node.operator))
+        if number is None:
+            return
+        given = self._arguments.setdefault(number, {})
+        for own, name in zip(self._functions[number].inputs, node.inputs, strict=False):
+            if own and name and len(given.get(own, ())) < _MOST_ORIGINS and (origins := scope.find(name)):
+                given[own] = (*given.get(own, ()), *origins)[:_MOST_ORIGINS]
 
     def _scope(self, scope: _Scope) -> Iterator[_Scope]:
         """Adds what one graph holds; gives its subgraphs."""
@@ -234,9 +230,10 @@ class _Collector:
 
     def _use(self, scope: _Scope, node: Node, label: str) -> None:
         """What one operator says about the constants that reach it."""
+        self._call(scope, node)
         if node.domain not in ("", "ai.onnx", "com.microsoft"):
             return
-        passes = node.operator in _SAME_AXES or node.operator in _OTHER_AXES or node.operator == "Transpose"
+        passes = node.operator in SAME_AXES or node.operator in OTHER_AXES or node.operator == "Transpose"
         path: str | None = None
         for number, name in enumerate(node.inputs):
             origins = scope.find(name) if name else ()
@@ -246,6 +243,7 @@ class _Collector:
             for origin in origins:
                 _note(origin, node, number, path, passes and (number == 0 or node.operator == "Concat"))
         _find_codes(scope, node)
+        self._one_hot(scope, node, path, passes)
         if passes and node.outputs:
             count = len(node.inputs) if node.operator == "Concat" else 1
             handed: dict[tuple[int, tuple[int, ...] | None, bool], _Origin] = {}
@@ -256,6 +254,26 @@ class _Collector:
                         handed[id(one.constant), one.axes, one.whole] = one
             for output in node.outputs if handed else ():
                 scope.values.setdefault(output, tuple(handed.values()))
+
+    def _one_hot(self, scope: _Scope, node: Node, path: str | None, passes: bool) -> None:
+        """Follows one-hot values to the weight that they choose rows of: an embedding in disguise."""
+        if not node.inputs:
+            return
+        made = node.operator == "OneHot" or (node.operator == "Equal" and any(map(_is_range, map(scope.find, node.inputs))))
+        if made or (passes and node.operator != "Concat" and scope.is_one_hot(node.inputs[0])):
+            scope.one_hot.update(node.outputs)
+        if path is None or len(node.inputs) < 2 or not scope.is_one_hot(node.inputs[0]):
+            return
+        for origin in scope.find(node.inputs[1]):
+            if ROLES.get((node.operator, 1), ("",))[0] == "dense" and origin.constant.operator == path:
+                origin.constant.role = "one_hot"
+
+
+def _is_range(origins: Sequence[_Origin]) -> bool:
+    """Whether a value may be the indices that others are compared with: several constant integers."""
+    return (
+        len(origins) == 1 and origins[0].constant.tensor.data_type in _INDICES and max(origins[0].constant.shape, default=1) > 1
+    )
 
 
 def _label(name: str, instead: str, number: int, taken: set[str]) -> str:
@@ -273,9 +291,9 @@ def _integer(node: Node, name: str, otherwise: int) -> int:
 
 def _note(origin: _Origin, node: Node, number: int, path: str | None, passes: bool) -> None:
     constant = origin.constant
-    if number in _AUXILIARY.get(node.operator, ()):
+    if number in AUXILIARY.get(node.operator, ()):
         constant.auxiliary = True
-    role = _ROLES.get((node.operator, number))
+    role = ROLES.get((node.operator, number))
     other = (node.operator == "Gather" and _integer(node, "axis", 0) != 0) or (
         node.operator == "Attention" and node.domain != "com.microsoft"  # ONNX has another one, with keys at this input
     )
@@ -285,8 +303,8 @@ def _note(origin: _Origin, node: Node, number: int, path: str | None, passes: bo
         return
     kind, axes = role
     constant.operator = path
-    constant.role = "recurrent" if kind in _RECURRENT and not origin.whole else kind
-    trans = _TRANSPOSABLE.get(node.operator, {}).get(number)
+    constant.role = "recurrent" if kind in RECURRENT and not origin.whole else kind
+    trans = TRANSPOSABLE.get(node.operator, {}).get(number)
     if trans is not None and _integer(node, trans, 0):
         axes = (*axes[:-2], axes[-1], axes[-2])
     if origin.axes is not None:
@@ -309,9 +327,9 @@ def _placed(axes: tuple[str, ...], places: tuple[int, ...]) -> tuple[str, ...] |
 
 
 def _passed(origin: _Origin, node: Node) -> _Origin:
-    if node.operator in _PARTIAL:
+    if node.operator in PARTIAL:
         origin = replace(origin, whole=False)
-    if node.operator in _SAME_AXES or origin.axes is None:
+    if node.operator in SAME_AXES or origin.axes is None:
         return origin
     if node.operator != "Transpose":
         return replace(origin, axes=None)
@@ -324,11 +342,11 @@ def _passed(origin: _Origin, node: Node) -> _Origin:
 
 def _find_codes(scope: _Scope, node: Node) -> None:
     """Ties codes to the scale and zero point that an operator takes with them."""
-    if node.operator in _CODES:
-        codes, scale_input, zero_input, axis = _CODES[node.operator]
+    if node.operator in CODES:
+        codes, scale_input, zero_input, axis = CODES[node.operator]
         scale = _plain(scope, node, scale_input)
-    elif node.operator in _SIBLING:
-        codes, zero_input, axis = _SIBLING[node.operator]
+    elif node.operator in SIBLING:
+        codes, zero_input, axis = SIBLING[node.operator]
         stem = node.inputs[codes].removesuffix("_quantized") if len(node.inputs) > codes else ""
         scale = scope.sibling(f"{stem}_scale") if stem else None
         if scale is not None:

@@ -108,6 +108,7 @@ class Function:
 
     name: str = ""
     domain: str = ""
+    inputs: Sequence[str] = ()
     nodes: Sequence[Node] = ()
 
 
@@ -123,7 +124,7 @@ class Model:
 _TABLES: dict[type, dict[int, tuple[str, str, Any]]] = {
     Model: {7: ("one", "graph", Graph), 25: ("many", "functions", Function)},
     Graph: {1: ("many", "nodes", Node), 5: ("many", "initializers", Tensor), 15: ("many", "sparse", Sparse)},
-    Function: {1: ("text", "name", None), 7: ("many", "nodes", Node), 10: ("text", "domain", None)},
+    Function: {1: ("text", "name", None), 4: ("texts", "inputs", None), 7: ("many", "nodes", Node), 10: ("text", "domain", None)},
     Node: {
         1: ("texts", "inputs", None), 2: ("texts", "outputs", None), 3: ("text", "name", None),
         4: ("text", "operator", None), 5: ("many", "attributes", Attribute), 7: ("text", "domain", None),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
@@ -15,6 +16,7 @@ from onnx_support import (
     model_of,
     named,
     opened,
+    rows_of,
     save,
 )
 from ww_static.errors import FormatError
@@ -200,3 +202,95 @@ def test_concatenations_of_themselves_cost_nothing(tmp_path: Path) -> None:
     nodes.append(helper.make_node("LSTM", ["x", "w60", "w60"], ["y"]))
     with opened(tmp_path, model_of(nodes, [named("w0", floats(9, 8))])) as checkpoint:
         assert checkpoint.spec("w0").role == "recurrent"
+
+
+def call(name: str, inputs: list[str], domain: str = "local", label: str = "") -> onnx.NodeProto:
+    return helper.make_node(name, inputs, ["out"], domain=domain, name=label)
+
+
+def function(name: str, inputs: list[str], *nodes: onnx.NodeProto) -> onnx.FunctionProto:
+    return helper.make_function("local", name, inputs, ["y"], list(nodes), [])
+
+
+def test_arguments_of_local_functions_are_followed_to_the_operator_that_uses_them(tmp_path: Path) -> None:
+    body = function("F", ["x", "w", "b"], helper.make_node("Gemm", ["x", "w", "b"], ["y"], name="inner", transB=1))
+    tensors = [named("W", floats(3, 4)), named("B", floats(3)), named("V", floats(3, 4, seed=1))]
+    nodes = [call("F", ["x", "W", "B"], label="a"), call("F", ["x", "V"], label="b")]
+    with opened(tmp_path, model_of(nodes, tensors, [body])) as checkpoint:
+        for name in ("W", "V"):
+            spec = checkpoint.spec(name)
+            assert (spec.role, spec.axes, spec.op_path) == ("dense", ("out", "in"), "local:F/inner")
+        assert (checkpoint.spec("B").role, checkpoint.spec("B").op_path) == (None, "local:F/inner")
+
+
+def test_arguments_are_followed_through_calls_in_functions_and_branches(tmp_path: Path) -> None:
+    """The function that is called last stands first in the file."""
+    last = function("Last", ["x", "w"], helper.make_node("MatMul", ["x", "w"], ["y"], name="m"))
+    turned = helper.make_node("Transpose", ["w"], ["t"], perm=[1, 0])
+    first = function("First", ["x", "w"], turned, helper.make_node("Last", ["x", "t"], ["y"], domain="local"))
+    branch = helper.make_graph([call("First", ["x", "W"])], "b", [], [], [named("W", floats(3, 4))])
+    node = helper.make_node("If", ["c"], ["y"], name="gate", then_branch=branch)
+    with opened(tmp_path, model_of([node], [], [last, first])) as checkpoint:
+        spec = checkpoint.spec("gate/then_branch/W")
+        assert (spec.role, spec.axes, spec.op_path) == ("dense", ("out", "in"), "local:Last/m")
+
+
+def test_functions_that_call_themselves_or_share_a_name_end(tmp_path: Path) -> None:
+    own = function("Own", ["w"], call("Own", ["w"]), helper.make_node("MatMul", ["x", "w"], ["y"], name="m"))
+    ping, pong = (function(a, ["w"], call(b, ["w"])) for a, b in (("Ping", "Pong"), ("Pong", "Ping")))
+    twins = [function("Twin", ["w"], helper.make_node("MatMul", ["x", "w"], ["y"])) for _ in range(2)]
+    tensors = [named("A", floats(3, 4)), named("B", floats(3, 4)), named("C", floats(3, 4))]
+    nodes = [call("Own", ["A"]), call("Ping", ["B"]), call("Twin", ["C"]), call("Nowhere", ["C"])]
+    with opened(tmp_path, model_of(nodes, tensors, [own, ping, pong, *twins])) as checkpoint:
+        assert [checkpoint.spec(name).role for name in "ABC"] == ["dense", None, None]
+
+
+def test_many_calls_hand_on_a_bounded_number_of_constants(tmp_path: Path) -> None:
+    body = function("F", ["x", "w"], helper.make_node("MatMul", ["x", "w"], ["y"]))
+    tensors = [named(f"W{number}", floats(2, 3)) for number in range(80)]
+    nodes = [call("F", ["x", f"W{number}"]) for number in range(80)]
+    with opened(tmp_path, model_of(nodes, tensors, [body])) as checkpoint:
+        roles = [checkpoint.spec(f"W{number}").role for number in range(80)]
+        assert roles == ["dense"] * 64 + [None] * 16
+
+
+def one_hot_nodes(form: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    if form == "operator":
+        made = [helper.make_node("OneHot", ["i", "depth", "values"], ["hot"])]
+        return made, [named("depth", np.int64(9)), named("values", np.array([0, 1], np.float32))]
+    made = [helper.make_node("Equal", ["i", "range"], ["same"]), helper.make_node("Cast", ["same"], ["hot"], to=1)]
+    return made, [named("range", np.arange(9).reshape(1, 9))]
+
+
+@pytest.mark.parametrize("form", ["operator", "comparison"])
+def test_a_weight_behind_one_hot_values_says_so(tmp_path: Path, form: str) -> None:
+    nodes, tensors = one_hot_nodes(form)
+    nodes += [
+        helper.make_node("Reshape", ["hot", "s"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "W"], ["y"]),
+        helper.make_node("MatMul", ["y", "V"], ["z"]),
+    ]
+    tensors += [named("W", floats(9, 12)), named("V", floats(12, 9, seed=2))]
+    found = rows_of(save(tmp_path / "m.onnx", model_of(nodes, tensors)))
+    assert (found["W"].kind, found["W"].kind_source, found["W"].orientation) == ("dense", "graph", "in,out")
+    assert "one_hot_input" in found["W"].warning_codes
+    assert "one_hot_input" not in found["V"].warning_codes
+
+
+def test_other_comparisons_are_no_one_hot_values(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Equal", ["i", "pad"], ["same"]),
+        helper.make_node("Cast", ["same"], ["mask"], to=1),
+        helper.make_node("MatMul", ["mask", "W"], ["y"]),
+    ]
+    found = rows_of(save(tmp_path / "m.onnx", model_of(nodes, [named("pad", np.int64(0)), named("W", floats(9, 12))])))
+    assert "one_hot_input" not in found["W"].warning_codes
+
+
+def test_a_tied_weight_has_its_own_notes(tmp_path: Path) -> None:
+    nodes, tensors = one_hot_nodes("operator")
+    nodes += [helper.make_node("MatMul", ["hot", "W"], ["y"]), helper.make_node("MatMul", ["x", "A"], ["z"])]
+    tensors += [named("W", floats(9, 12)), named("A", floats(9, 12))]
+    found = rows_of(save(tmp_path / "m.onnx", model_of(nodes, tensors)))
+    assert found["W"].tied_to == "A"
+    assert ["one_hot_input" in found[name].warning_codes for name in "AW"] == [False, True]
