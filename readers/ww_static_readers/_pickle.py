@@ -280,9 +280,9 @@ class Machine:
                 return Opaque(target.kind, arguments)
             raise self.bad(f"calls a {type(target).__name__}")
         if self.meaning.known(target):
-            if not isinstance(arguments, tuple):
+            if not isinstance(arguments, tuple | list):  # torch's own reader takes a list, too
                 raise self.bad(f"calls '{target!s:.200}' with a {type(arguments).__name__} for its arguments")
-            return self.meaning.call(target, arguments, self)
+            return self.meaning.call(target, tuple(arguments), self)
         self.made_of(target, called)
         return Opaque(target, arguments)
 

@@ -115,6 +115,7 @@ def test_names_of_the_table_give_no_finding() -> None:
     ):  # fmt: skip
         assert _found(pickled(value)) == [], value
     assert _run(pickled(call("_codecs", "encode", "\xff", "latin1"))) == b"\xff"
+    assert _run(pickled(Raw(glob("torch", "Size") + op([[1, 2]]) + b"R"))) == (1, 2)
     assert _run(pickled(call("collections", "OrderedDict", [["a", 1]]))) == {"a": 1}
 
 

@@ -165,6 +165,21 @@ def test_the_whole_content_comes_with_damage_and_without_its_checksum(opened: ty
         _zip.content(found.descriptor, found.members[0], Limits())
 
 
+def test_an_archive_inside_a_file_is_read_where_it_lies(tmp_path: Path) -> None:
+    inner = archive(Part(content=NUMBERS), Part(b"v", content=NUMBERS, method=8), zip64=True)
+    (tmp_path / "f").write_bytes(b"before" + inner + archive(Part(content=b"other")))
+    descriptor = storage.open_file(tmp_path / "f")
+    try:
+        stored, deflated = _zip.members(descriptor, len(inner), Limits(), 6)
+        assert storage.read_at(descriptor, stored.offset, stored.stored, "w") == NUMBERS
+        assert _zip.content(descriptor, deflated, Limits()) == NUMBERS
+        for size, begin in ((len(inner) - 1, 6), (len(inner), 5), (len(inner) + 1, 6)):
+            with pytest.raises(FormatError):
+                _zip.members(descriptor, size, Limits(), begin)
+    finally:
+        os.close(descriptor)
+
+
 def test_pieces_are_small(opened: type[Opened]) -> None:
     for method in (0, 8):
         found = opened(archive(Part(content=bytes(10**6), method=method)))
