@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _WEIGHTS, _CONFIG = "model.weights.h5", "config.json"
-_MEMBERS = (b"metadata.json", b"config.json", b"model.weights.h5")
+_MEMBERS = (b"metadata.json", b"model.weights.h5")  # what comes first; a zip of other programs may begin with `config.json`
 _INDEX_SUFFIX = ".weights.json"
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 _MODEL_SUFFIXES = (".weights.h5", ".h5", ".hdf5", ".keras")

@@ -206,6 +206,32 @@ def test_an_index_that_disagrees_with_its_shards_is_refused_or_found(tmp_path: P
     assert problem(path).category == "duplicate_name"
 
 
+@pytest.mark.parametrize(
+    ("weight_map", "category"),
+    [
+        ({}, "bad_header"),
+        ([], "bad_header"),
+        ({"/a": 1}, "bad_header"),
+        ({"/a": []}, "bad_header"),
+        ({"/a": ["x.weights.h5", 1]}, "bad_header"),
+        ({"/a": "x.weights.h5", "a/": "x.weights.h5"}, "duplicate_name"),
+    ],
+)
+def test_an_index_that_maps_nothing_is_refused(tmp_path: Path, weight_map: Any, category: str) -> None:
+    (tmp_path / "x.weights.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    assert problem(tmp_path / "x.weights.json").category == category
+
+
+def test_a_shard_that_is_something_else_is_named(tmp_path: Path) -> None:
+    path = shards(tmp_path, [VARS])
+    for raw, words in (
+        (b"", "truncated: x_00000.weights.h5: the file is empty"),
+        (bytes(600), "bad_header: x_00000.weights.h5: header: has no"),
+    ):
+        (tmp_path / "x_00000.weights.h5").write_bytes(raw)
+        assert words in str(problem(path))
+
+
 def test_one_file_under_two_names_is_no_two_shards_and_a_hard_link_is_found(tmp_path: Path) -> None:
     path = shards(tmp_path, [VARS, {"layers/a/vars/0": values(3, 3)}])
     os.link(tmp_path / "x_00000.weights.h5", tmp_path / "elsewhere")
