@@ -20,8 +20,8 @@ from ww_static.errors import FormatError
 
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax"}
 _WHOLE = 2**22  # elements up to which a tensor is read whole
-# What reading may raise: maps of memory, identities, and attributes and frames that the hook itself looks at.
-_HARMLESS = {"builtins.id", "mmap.__new__", "object.__getattr__", "sys._getframe"}
+# What reading may raise: maps and arrays in memory, identities, and attributes and frames that the hook itself looks at.
+_HARMLESS = {"array.__new__", "builtins.id", "mmap.__new__", "object.__getattr__", "sys._getframe"}
 _LISTING = {"os.listdir", "os.scandir"}
 
 
@@ -57,6 +57,8 @@ class Watch:
             return self._may_open(arguments[0], arguments[1], arguments[2])
         if event in _LISTING:
             return self._inside(arguments[0])
+        if event == "os.putenv":  # no plugin is looked for: said anew at every file, for anybody may change it between
+            return tuple(map(os.fsdecode, arguments)) == ("HDF5_PLUGIN_PRELOAD", "::")
         if event == "compile":  # a literal is parsed into a tree, which is never made into code
             return sys._getframe(2).f_code is ast.parse.__code__
         return False

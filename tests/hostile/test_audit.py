@@ -59,8 +59,7 @@ def test_reading_the_hostile_corpus_raises_no_event_of_another_kind(tmp_path: Pa
         path, kind = waiting[len(done)]  # the one that ended the process
         assert kind in MAY_KILL, f"{path}: exit code {code}: {errors}"
         waiting = waiting[len(done) + 1 :]
-    events = {bytes.fromhex(line["file"]): line["events"] for line in found if line["events"]}
-    assert not events
+    assert {event for line in found for event in line["events"]} == set()
     assert len(found) > 250
     assert sum(line["tensors"] for line in found) > 150
     assert list(empty.iterdir()) == []
@@ -106,6 +105,7 @@ ACTS = {
     "pickle": lambda path: sys.modules["pickle"].loads(b"cbuiltins\\nprint\\n."),
     "marshal": lambda path: sys.modules["marshal"].loads(b"N"),
     "remove": lambda path: os.remove(path.with_name("kept")),
+    "putenv": lambda path: os.putenv("HDF5_PLUGIN_PATH", "/tmp"),
     "swallowed": _swallowed,
 }
 import ctypes, marshal, pickle
@@ -114,7 +114,7 @@ ACTS = {
     "import": "import", "exec": "exec", "compile": "compile", "eval": "compile", "open": "open", "above": "open", "write": "open",
     "append": "open", "list": "os.listdir", "scan": "os.scandir", "system": "os.system", "popen": "subprocess.Popen",
     "spawn": "os.posix_spawn", "fork": "os.fork", "execv": "os.fork", "socket": "socket.__new__", "dlopen": "ctypes.dlopen",
-    "pickle": "pickle.find_class", "marshal": "marshal.loads", "remove": "os.remove", "swallowed": "import",
+    "pickle": "pickle.find_class", "marshal": "marshal.loads", "remove": "os.remove", "putenv": "os.putenv", "swallowed": "import",
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from support import safetensors_bytes
 from ww_static import dtypes
 from ww_static.errors import FormatError, LimitError, UnknownFormatError
 from ww_static.protocol import Limits
+from ww_static.rows import TensorRow
 from ww_static.seam import open_checkpoint
 from ww_static.testing import ReaderSuite, Stored
 from ww_static_readers import _zip, npz
@@ -280,6 +281,18 @@ def test_a_tensor_is_held_only_while_it_is_read(tmp_path: Path) -> None:
         tracemalloc.stop()
         assert WIDE.nbytes < peak < 1.5 * WIDE.nbytes
     assert ww_static.analyze(path).exit_code == 0
+
+
+def test_what_may_be_held_is_part_of_the_memory_that_a_row_needs(tmp_path: Path) -> None:
+    array = np.random.default_rng(8).standard_normal((40, 300))
+    needed = []
+    for deflated in (False, True):
+        (tmp_path / "m.npz").write_bytes(npz_bytes({"w.npy": npy_bytes(array)}, deflated))
+        (row,) = ww_static.describe(tmp_path / "m.npz").rows
+        assert isinstance(row, TensorRow)
+        assert row.memory_bytes is not None
+        needed.append(row.memory_bytes)
+    assert needed[1] - needed[0] == array.nbytes
 
 
 def test_damaged_deflated_values_are_no_values(tmp_path: Path) -> None:
