@@ -71,7 +71,13 @@ def _expanded(argument: str) -> list[str]:
 def _single(path: str, entries: Sequence[ReaderEntry]) -> Source:
     name = os.path.basename(path)
     claimed = [one.model for one in seam.models_among([name], entries)]
-    return Source(path, name, claimed[0] if claimed else Path(name).stem or name)
+    model = claimed[0] if claimed else Path(name).stem or name
+    return Source(path, name, model or _name(os.path.dirname(os.path.abspath(path))))
+
+
+def _name(folder: str) -> str:
+    """What a model is called that is the whole of a folder."""
+    return os.path.basename(os.path.abspath(folder)) or "model"
 
 
 def _in_folder(folder: str, entries: Sequence[ReaderEntry]) -> list[Source]:
@@ -91,7 +97,7 @@ def _in_folder(folder: str, entries: Sequence[ReaderEntry]) -> list[Source]:
         waiting.extend(entry.path for entry in reversed(entries_here) if entry.is_dir(follow_symlinks=False))
         names = [entry.name for entry in entries_here if not entry.is_dir(follow_symlinks=False)]
         claimed = seam.models_among(names, entries)
-        sources.extend(_listed(root, os.path.join(here, one.file), one.model) for one in claimed)
+        sources.extend(_listed(root, os.path.join(here, one.file), one.model or _name(here)) for one in claimed)
         files = {one.file for one in claimed}
         unread.extend(
             os.path.join(here, name) for name in names if name.lower().endswith(_MODEL_SUFFIXES) and name not in files

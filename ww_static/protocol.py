@@ -174,7 +174,10 @@ class Checkpoint(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A model among the files of a folder: the file to open for it (an index, the first of its shards), and its name."""
+    """A model among the files of a folder: the file to open for it (an index, the first of its shards), and its name.
+
+    An empty name stands for that of the folder.
+    """
 
     file: str
     model: str

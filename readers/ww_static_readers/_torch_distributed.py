@@ -42,7 +42,7 @@ def is_index(head: bytes) -> bool:
 def models(names: Sequence[str]) -> list[ModelFile]:
     """The folder is one model when it holds `.metadata`, alone or beside parts."""
     parts = any(name.endswith(SUFFIX) for name in names)
-    return [ModelFile(_INDEX, "checkpoint")] if _INDEX in names and (parts or len(names) == 1) else []
+    return [ModelFile(_INDEX, "")] if _INDEX in names and (parts or len(names) == 1) else []
 
 
 @dataclass(frozen=True, slots=True)

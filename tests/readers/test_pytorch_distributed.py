@@ -132,8 +132,8 @@ def test_a_part_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None
 
 
 def test_the_folder_of_a_checkpoint_is_one_model_and_its_parts_are_none(tmp_path: Path) -> None:
-    assert pytorch.models([".metadata", A, B, "meta.pt"]) == [ModelFile(".metadata", "checkpoint")]
-    assert pytorch.models([".metadata"]) == [ModelFile(".metadata", "checkpoint")]
+    assert pytorch.models([".metadata", A, B, "meta.pt"]) == [ModelFile(".metadata", "")]
+    assert pytorch.models([".metadata"]) == [ModelFile(".metadata", "")]
     assert pytorch.models([".metadata", "notes.txt"]) == []
     assert pytorch.models([A, B]) == []
     made = Distributed()
