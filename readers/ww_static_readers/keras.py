@@ -118,6 +118,7 @@ class KerasCheckpoint:
     def __init__(self, root: Path, parts: Mapping[str, _Part], findings: Sequence[Finding], limits: Limits) -> None:
         self.tensors: tuple[TensorSpec, ...] = tuple(spec for part in parts.values() for spec in part.contents.specs)
         self.findings = tuple(findings)
+        self.files = tuple(os.fspath(root / file) for file in parts)
         self._root = root
         self._parts = parts
         self._limits = limits
