@@ -13,10 +13,10 @@ from support import ROOT
 
 # From the bottom to the top; modules on one line do not import each other.
 FLOORS = (
-    ("errors", "spectral.missing", "memory", "version"),
+    ("errors", "spectral.missing", "memory", "version", "cli_options"),
     ("dtypes", "rows", "options"),
     ("protocol",),
-    ("storage", "adapter"),
+    ("storage", "adapter", "specimens"),
     ("registry", "facts"),
     ("seam", "kinds"),
     ("geometry", "models"),

@@ -6,11 +6,36 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from ww_static.cli_options import (
+    Color,
+    ColorOption,
+    ConvOption,
+    EsdNormOption,
+    EsdOption,
+    Format,
+    FormatOption,
+    JobsOption,
+    KindsOption,
+    LayersOption,
+    MaxEvalsOption,
+    MaxMemoryOption,
+    MetricsOption,
+    MinEvalsOption,
+    OutputOption,
+    PathsArgument,
+    Progress,
+    ProgressOption,
+    QuietOption,
+    ReadersOption,
+    SchemaFormat,
+    SeedOption,
+    TimeoutOption,
+    VerboseOption,
+)
 from ww_static.errors import FormatError, UsageError, escape
 from ww_static.version import __version__
 
@@ -33,102 +58,6 @@ readers_app = typer.Typer(
     help="Installed readers, and which one recognizes a file.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(readers_app, name="readers")
-
-
-class Format(StrEnum):
-    """What stdout gets."""
-
-    TABLE = "table"
-    JSON = "json"
-    JSONL = "jsonl"
-    CSV = "csv"
-    MARKDOWN = "markdown"
-    PARQUET = "parquet"
-    ARROW = "arrow"
-
-
-class Progress(StrEnum):
-    """When progress is shown on stderr."""
-
-    AUTO = "auto"
-    ON = "on"
-    OFF = "off"
-
-
-class Color(StrEnum):
-    """When stdout gets colors."""
-
-    AUTO = "auto"
-    ALWAYS = "always"
-    NEVER = "never"
-
-
-class SchemaFormat(StrEnum):
-    """How a schema is printed."""
-
-    TEXT = "text"
-    JSON = "json"
-    ARROW = "arrow"
-    MARKDOWN = "markdown"
-
-
-PathsArgument = Annotated[
-    list[str], typer.Argument(metavar="PATH...", help="Files, folders, globs, or - for a list of paths on stdin.")
-]
-FormatOption = Annotated[Format, typer.Option("--format", "-f", help="What stdout gets.")]
-OutputOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="Write to FILE, by suffix, or to all tables in DIR/; repeatable; silences stdout.",
-    ),
-]
-LayersOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--layers", metavar="PATTERN", help="Shell glob on the tensor name, or a regular expression after re:; repeatable."
-    ),
-]
-KindsOption = Annotated[
-    str | None, typer.Option("--kinds", metavar="KIND,...", help="Only these kinds, for instance attention,embedding.")
-]
-MinEvalsOption = Annotated[
-    int | None, typer.Option("--min-evals", metavar="N", help="Skip rows with fewer eigenvalues (default: no fit below 8).")
-]
-MaxEvalsOption = Annotated[int | None, typer.Option("--max-evals", metavar="N", help="Skip rows with more eigenvalues.")]
-ConvOption = Annotated[
-    str,
-    typer.Option(
-        "--conv", metavar="pooled|slices|flatten", help="Kernel taps pooled in one row, one row per tap, or one flat matrix."
-    ),
-]
-ReadersOption = Annotated[
-    str | None, typer.Option("--readers", metavar="NAME,...", help="Use only these readers; nothing else is loaded.")
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="On stderr only the files that could not be read.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Every row in the table, skipped tensors too.")]
-ColorOption = Annotated[Color, typer.Option("--color", help="When stdout gets colors.")]
-
-MetricsOption = Annotated[str, typer.Option("--metrics", metavar="GROUP,...", help="Column groups: default, esd, all.")]
-EsdNormOption = Annotated[str, typer.Option("--esd-norm", metavar="none|1/N", help="Eigenvalues of W^T W, or divided by N.")]
-EsdOption = Annotated[str, typer.Option("--esd", metavar="none|f64|f32", help="Keep eigenvalues and their curves in the rows.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
-JobsOption = Annotated[
-    str,
-    typer.Option(
-        "--jobs", "-j", metavar="N|auto", help="Most worker processes, one BLAS thread each; fewer when memory is short."
-    ),
-]
-MaxMemoryOption = Annotated[
-    str | None, typer.Option("--max-memory", metavar="SIZE", help="Private memory of all processes together, e.g. 600MiB.")
-]
-TimeoutOption = Annotated[
-    float,
-    typer.Option("--timeout", metavar="SECONDS", help="How long a file may keep a worker busy beyond what its size explains."),
-]
-ProgressOption = Annotated[Progress, typer.Option("--progress", help="When progress is shown on stderr.")]
 
 
 @app.callback(invoke_without_command=True)

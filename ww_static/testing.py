@@ -29,52 +29,19 @@ import tracemalloc
 import unittest
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ww_static import dtypes
+from ww_static import dtypes, specimens
 from ww_static.errors import FormatError, LimitError
-from ww_static.protocol import SNIFF_BYTES, Checkpoint, Limits, TensorSpec, Window
+from ww_static.protocol import SNIFF_BYTES, Checkpoint, Limits, Window
 from ww_static.seam import OpenCheckpoint
+from ww_static.specimens import Stored as Stored
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 FRAMEWORKS = ("torch", "tensorflow", "keras", "jax")
-
-# First bytes of files that are something else: name -> head.
-FOREIGN_HEADS: dict[str, bytes] = {
-    "zip": b"PK\x03\x04\x00\x00\x00\x00\x08\x08" + bytes(20) + b"archive/data.pkl",
-    "hdf5": b"\x89HDF\r\n\x1a\n\x00\x00\x00\x00\x00\x08\x08\x00" + bytes(64),
-    "gguf": b"GGUF\x03\x00\x00\x00" + bytes(16),
-    "npy": b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }",
-    "pickle": b"\x80\x02}q\x00(X\x01\x00\x00\x00wq\x01K\x01u.",
-    "torch legacy": b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",
-    "safetensors": b'\x38\x00\x00\x00\x00\x00\x00\x00{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}  ',
-    "onnx": b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:\x10\x0a\x0e",
-    "tflite": b"\x1c\x00\x00\x00TFL3" + bytes(24),
-    "gzip": b"\x1f\x8b\x08\x00" + bytes(16),
-    "html": b"<!DOCTYPE html><html><head><title>Not found</title>",
-    "git lfs pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:",
-    "json": b'{"architectures": ["BertModel"], "hidden_size": 384}',
-    "elf": b"\x7fELF\x02\x01\x01" + bytes(9),
-    "text": b"epoch,loss\n1,0.5\n2,0.25\n",
-}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stored:
-    """A tensor to write: its storage dtype, and the array that `read` must give back, bit for bit.
-
-    Attributes:
-        dtype: storage dtype name.
-        array: of `ww_static.dtypes.numpy_dtype(dtype)`; one uint8 code per element for packed types.
-    """
-
-    dtype: str
-    array: NDArray[Any]
 
 
 class ReaderSuite:
@@ -85,7 +52,7 @@ class ReaderSuite:
         dtypes: storage dtypes that the format can hold.
         shapes: shapes that the format can hold.
         names: tensor names that the format can hold, at least two.
-        claims: formats of `FOREIGN_HEADS` that the reader rightly recognizes, its own first of all.
+        claims: formats of `specimens.FOREIGN_HEADS` that the reader rightly recognizes, its own first of all.
         large_shape: a tensor of the first dtype of this shape is written to measure memory; some megabytes.
         mutations: how many damaged files are tried.
         seconds: that any one call may take.
@@ -110,12 +77,12 @@ class ReaderSuite:
         for number, dtype in enumerate(self.dtypes):
             inner = folder / f"sample{number}"
             inner.mkdir()
-            held = {f"t{place}": _stored(dtype, shape, place) for place, shape in enumerate(self.shapes)}
+            held = {f"t{place}": specimens.stored(dtype, shape, place) for place, shape in enumerate(self.shapes)}
             whole = {name: stored for name, stored in held.items() if dtypes.nbytes(dtype, stored.array.size) is not None}
             made.append((self.write(inner, whole), whole))
         (folder / "names").mkdir()
         shape = max(self.shapes, key=lambda shape: (math.prod(shape), shape))
-        named = {name: _stored(self.dtypes[0], shape, place) for place, name in enumerate(self.names)}
+        named = {name: specimens.stored(self.dtypes[0], shape, place) for place, name in enumerate(self.names)}
         return [*made, (self.write(folder / "names", named), named)]
 
     # recognizing
@@ -130,18 +97,18 @@ class ReaderSuite:
             assert self.reader.sniff(Path("nowhere/model.bin"), head) is True, "sniff goes by the name: content decides"
 
     def test_sniff_refuses_what_is_something_else(self) -> None:
-        for name, head in FOREIGN_HEADS.items():
+        for name, head in specimens.FOREIGN_HEADS.items():
             if name not in self.claims:
                 assert self.reader.sniff(Path("nowhere/model.bin"), head) is False, f"takes a {name} head for its own"
 
     def test_sniff_raises_nothing_for_any_head(self, tmp_path: Path) -> None:
-        generator = _generator(1)
+        generator = specimens.seeded(1)
         heads = [generator.bytes(int(size)) for size in generator.integers(0, SNIFF_BYTES + 1, 300)]
         for path, _ in self.samples(tmp_path):
             head = _head(path)
             heads += [head[:size] for size in range(len(head) + 1)]
-            heads += [_mutated(head, generator)[:SNIFF_BYTES] for _ in range(100)]
-        for head in [*heads, *FOREIGN_HEADS.values(), bytes(SNIFF_BYTES), b"\xff" * SNIFF_BYTES]:
+            heads += [specimens.mutated(head, generator)[:SNIFF_BYTES] for _ in range(100)]
+        for head in [*heads, *specimens.FOREIGN_HEADS.values(), bytes(SNIFF_BYTES), b"\xff" * SNIFF_BYTES]:
             assert type(self.reader.sniff(Path("nowhere/model.bin"), head)) is bool
 
     def test_models_names_files_of_the_folder_and_nothing_else(self, tmp_path: Path) -> None:
@@ -228,18 +195,18 @@ class ReaderSuite:
         for path, held in self.samples(tmp_path):
             with self._opened(path) as checkpoint:
                 for spec in [*checkpoint.tensors, *reversed(checkpoint.tensors)]:
-                    _same(checkpoint.direct.read(spec), held[spec.name].array, spec, ())
-                    _same(checkpoint.read(spec), held[spec.name].array, spec, ())
+                    specimens.same(checkpoint.direct.read(spec), held[spec.name].array, spec, ())
+                    specimens.same(checkpoint.read(spec), held[spec.name].array, spec, ())
 
     def test_read_of_a_window_is_the_window_of_the_whole(self, tmp_path: Path) -> None:
-        generator = _generator(2)
+        generator = specimens.seeded(2)
         for path, held in self.samples(tmp_path):
             with self._opened(path) as checkpoint:
                 for spec in checkpoint.tensors:
-                    for window in _windows(spec.shape, generator):
+                    for window in specimens.windows(spec.shape, generator):
                         expected = held[spec.name].array[window]
-                        _same(checkpoint.direct.read(spec, window), expected, spec, window)
-                        _same(checkpoint.read(spec, window), expected, spec, window)
+                        specimens.same(checkpoint.direct.read(spec, window), expected, spec, window)
+                        specimens.same(checkpoint.read(spec, window), expected, spec, window)
 
     def test_a_small_window_of_a_large_tensor_costs_little_memory(self, tmp_path: Path) -> None:
         path, stored = self._large(tmp_path)
@@ -252,7 +219,7 @@ class ReaderSuite:
             for window in windows:
                 with _peak() as peak:
                     result = checkpoint.direct.read(spec, window)
-                _same(result, stored.array[window], spec, window)
+                specimens.same(result, stored.array[window], spec, window)
                 allowed = 16 * result.size * 8 + (1 << 18)
                 assert peak[0] < min(allowed, stored.array.nbytes // 4), f"{peak[0]} bytes of memory for {result.nbytes}"
 
@@ -264,7 +231,7 @@ class ReaderSuite:
             del checkpoint
             gc.collect()
             for spec, array in arrays:
-                _same(array, held[spec.name].array, spec, ())
+                specimens.same(array, held[spec.name].array, spec, ())
 
     def test_two_open_checkpoints_do_not_disturb_each_other(self, tmp_path: Path) -> None:
         samples = self.samples(tmp_path)
@@ -272,11 +239,11 @@ class ReaderSuite:
         with closing(self._open(path)) as first, closing(self._open(other_path)) as other:
             self._open(path).close()
             for spec in first.tensors:
-                _same(first.read(spec), held[spec.name].array, spec, ())
+                specimens.same(first.read(spec), held[spec.name].array, spec, ())
             for spec in other.tensors:
-                _same(other.read(spec), other_held[spec.name].array, spec, ())
+                specimens.same(other.read(spec), other_held[spec.name].array, spec, ())
             for spec in first.tensors:
-                _same(first.read(spec), held[spec.name].array, spec, ())
+                specimens.same(first.read(spec), held[spec.name].array, spec, ())
 
     def test_extents_are_where_the_values_lie(self, tmp_path: Path) -> None:
         import numpy as np
@@ -299,9 +266,9 @@ class ReaderSuite:
     def test_damaged_files_raise_format_errors_and_nothing_else(self, tmp_path: Path) -> None:
         for number, (path, _) in enumerate((self.samples(tmp_path)[0], self.samples(_below(tmp_path, "again"))[-1])):
             original = path.read_bytes()
-            generator = _generator(3 + number)
+            generator = specimens.seeded(3 + number)
             for attempt in range(self.mutations):
-                path.write_bytes(_mutated(original, generator))
+                path.write_bytes(specimens.mutated(original, generator))
                 self._survives(path, f"mutation {attempt} of sample {number}")
 
     def test_truncated_files_raise_format_errors_and_never_give_other_values(self, tmp_path: Path) -> None:
@@ -375,8 +342,8 @@ class ReaderSuite:
             yield checkpoint
 
     def _large(self, folder: Path) -> tuple[Path, Stored]:
-        stored = _stored(self.dtypes[0], self.large_shape, 0)
-        small = _stored(self.dtypes[0], max(self.shapes, key=math.prod), 1)
+        stored = specimens.stored(self.dtypes[0], self.large_shape, 0)
+        small = specimens.stored(self.dtypes[0], max(self.shapes, key=math.prod), 1)
         return self.write(folder, {self.names[0]: stored, self.names[1]: small}), stored
 
     def _survives(self, path: Path, what: str) -> dict[str, NDArray[Any]]:
@@ -434,80 +401,6 @@ class _Both(OpenCheckpoint):
 
 class _TooLateError(BaseException):
     """Not an Exception, so that no reader catches it."""
-
-
-def _generator(seed: int) -> np.random.Generator:
-    import numpy as np
-
-    return np.random.default_rng(seed)
-
-
-def _stored(dtype: str, shape: tuple[int, ...], seed: int) -> Stored:
-    """A tensor of any bits at all: values, infinities, NaN payloads."""
-    import numpy as np
-
-    generator = _generator(seed)
-    storage, stored = dtypes.storage_dtype(dtype), dtypes.numpy_dtype(dtype)
-    if storage.packed:
-        return Stored(dtype, generator.integers(0, 1 << storage.bits, shape).astype(np.uint8))
-    if storage.family == "boolean":
-        return Stored(dtype, generator.integers(0, 2, shape).astype(np.bool_))
-    raw = np.frombuffer(generator.bytes(math.prod(shape) * stored.itemsize), stored)
-    return Stored(dtype, raw.reshape(shape))
-
-
-def _windows(shape: tuple[int, ...], generator: np.random.Generator) -> list[Window]:
-    """Every odd cut of each axis, fewer slices than axes, and a sample of the combinations."""
-    cuts = [_cuts(size) for size in shape]
-    windows: list[Window] = [()]
-    for axis in range(len(shape)):
-        windows += [(slice(None),) * axis + (cut,) for cut in cuts[axis]]
-    for _ in range(60 if shape else 0):
-        axes = int(generator.integers(1, len(shape) + 1))
-        windows.append(tuple(cuts[axis][int(generator.integers(len(cuts[axis])))] for axis in range(axes)))
-    return windows
-
-
-def _cuts(size: int) -> list[slice]:
-    far = sys.maxsize
-    bounds = [
-        (None, None), (0, 0), (1, None), (None, -1), (-2, None), (-far, far), (far, None), (size, None), (size - 1, size), (3, 1),
-        (1, 2),
-    ]  # fmt: skip
-    ends = [(None, None), (size - 1, None), (-1, None), (far, -far), (4, 0), (0, 4), (1, None)]
-    forward = [slice(start, stop, step) for start, stop in bounds for step in (None, 2, size + 5, far)]
-    return forward + [slice(start, stop, step) for start, stop in ends for step in (-1, -3, -(size + 5), -far)]
-
-
-def _same(array: Any, expected: NDArray[Any], spec: TensorSpec, window: Window) -> None:
-    import numpy as np
-
-    where = f"'{spec.name}' {spec.dtype} {spec.shape} window {window}"
-    promised = np.dtype(np.float32) if spec.encoding == "quantized" else dtypes.numpy_dtype(spec.dtype)
-    assert isinstance(array, np.ndarray), f"{where}: a {type(array).__name__}"
-    assert array.dtype.newbyteorder("<") == promised, f"{where}: {array.dtype} where {promised} was promised"
-    assert array.shape == expected.shape, f"{where}: shape {array.shape}, not {expected.shape}"
-    assert array.astype(promised).tobytes() == expected.astype(promised).tobytes(), f"{where}: other values"
-
-
-def _mutated(original: bytes, generator: np.random.Generator) -> bytes:
-    """`original` with a few bytes changed, taken out or put in, more often near the start, where headers are."""
-    data = bytearray(original)
-    for _ in range(int(generator.integers(1, 5))):
-        near = len(data) if generator.random() < 0.3 else min(len(data), 256)
-        place = int(generator.integers(0, max(near, 1)))
-        kind = int(generator.integers(0, 5))
-        if kind == 0:
-            data[place : place + 1] = generator.bytes(1)
-        elif kind == 1 and place < len(data):
-            data[place] ^= 1 << int(generator.integers(0, 8))
-        elif kind == 2:
-            del data[place : place + int(generator.integers(1, 9))]
-        elif kind == 3:
-            data[place:place] = generator.bytes(int(generator.integers(1, 9)))
-        else:
-            data[place:place] = data[place // 2 : place // 2 + int(generator.integers(1, 33))]
-    return bytes(data)
 
 
 def _head(path: Path) -> bytes:
