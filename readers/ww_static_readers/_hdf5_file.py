@@ -99,9 +99,8 @@ def superblock(stretch: Stretch) -> Superblock:
 
 def library() -> Any:
     """h5py, with the filter plugins that the environment may name switched off."""
-    if os.environ.get("HDF5_PLUGIN_PRELOAD") != "::":
-        os.environ.pop("HDF5_PLUGIN_PATH", None)
-        os.environ["HDF5_PLUGIN_PRELOAD"] = "::"
+    os.environ.pop("HDF5_PLUGIN_PATH", None)
+    os.environ["HDF5_PLUGIN_PRELOAD"] = "::"
     import h5py
 
     return h5py
