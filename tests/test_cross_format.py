@@ -157,15 +157,10 @@ def rows_of(folder: Path, form: str, held: Model) -> dict[str, LayerRow]:
     writer(path, kept)
     result = ww.analyze(path, esd="f64")
     assert result.exit_code == 0
-    found = {plain_name(row.name or ""): row for row in result}
+    found = {row.name: row for row in result}
     assert set(found) == set(kept)
     assert {row.reader for row in result} == {form.partition(",")[0]}
     return found
-
-
-def plain_name(name: str) -> str:
-    """The model's name of a tensor from the file's."""
-    return name
 
 
 @pytest.fixture(scope="module")

@@ -105,8 +105,7 @@ def test_the_private_modules_of_readers_import_no_reader_and_stand_in_one_order(
         "_keras_file", "_keras_index", "_source", "_pickle_nodes", "_pickle_operands", "_pickle", "_torch_values", "_torch_rebuild",
         "_torch_names", "_tree", "_torch_records", "_checkpoint", "_torch_export", "_torch_archive", "_torch_stream", "_tiling",
         "_torch_distributed_index", "_torch_distributed",
-    )  # fmt: skip
-    #  # from the bottom to the top
+    )  # fmt: skip  # from the bottom to the top
     assert {path.stem for path in READERS.glob("_[!_]*.py")} == set(order)
     for number, name in enumerate(order):
         targets = {target.split(".")[1] for target in imported(READERS / f"{name}.py") if target.startswith(f"{READERS.name}.")}

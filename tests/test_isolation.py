@@ -34,10 +34,10 @@ DEEDS = {
     "segv": ("reader_crash", "worker died by SIGSEGV"),
     "abort": ("reader_crash", "worker died by SIGABRT"),
     "kill": ("reader_crash", "worker died by SIGKILL"),
-    "loop": ("reader_crash", r"worker was ended after \d+ s; --timeout allows more"),
-    "stuck": ("reader_crash", r"worker was ended after \d+ s; --timeout allows more"),
-    "sleep": ("reader_crash", r"worker was ended after \d+ s; --timeout allows more"),
-    "leave": ("reader_crash", r"worker was ended after \d+ s; --timeout allows more"),
+    "loop": ("reader_crash", r"worker was ended after [\d.]+ s; --timeout allows more"),
+    "stuck": ("reader_crash", r"worker was ended after [\d.]+ s; --timeout allows more"),
+    "sleep": ("reader_crash", r"worker was ended after [\d.]+ s; --timeout allows more"),
+    "leave": ("reader_crash", r"worker was ended after [\d.]+ s; --timeout allows more"),
     "exit": ("reader_crash", "worker was left by SystemExit"),
     "hog": ("limit|memory_limit", r"does not fit into \d+ bytes|ran out of memory"),
     "creep": ("limit|memory_limit", r"does not fit into \d+ bytes|ran out of memory"),
@@ -87,7 +87,7 @@ def honest(folder: Path) -> list[Path]:
 
 
 def patience(name: str) -> float:
-    return 1.0 if name in ENDLESS else 60.0
+    return 3.0 if name in ENDLESS else 60.0
 
 
 def rows_of(result: Result, model: str) -> list[Any]:

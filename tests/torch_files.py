@@ -189,14 +189,17 @@ def archive(tensors: Mapping[str, Stored], big: bool = False, deflated: bool = F
 
 
 def legacy(root: Any, records: Mapping[str, tuple[int, bytes]], big: bool = False) -> bytes:
-    """A legacy stream: magic | 1001 | system info | object | keys | per key: elements, values."""
+    """A legacy stream: magic | 1001 | system info | object | keys | per key: elements, values, both little-endian.
+
+    `big` says that the machine was big-endian; torch writes and reads the same bytes there.
+    """
     head = (
         b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
         + pickled(1001)
         + pickled({"protocol_version": 1001, "little_endian": not big})
     )
     head += pickled(root) + pickled(list(records))
-    return head + b"".join(struct.pack(">q" if big else "<q", count) + raw for count, raw in records.values())
+    return head + b"".join(struct.pack("<q", count) + raw for count, raw in records.values())
 
 
 SCALARS = {

@@ -28,8 +28,8 @@ class Budget:
     overhead: int
 
     def fits(self, view: LayerView) -> bool:
-        """Whether the row can be computed at all, alone."""
-        return analysis.memory_needed(view) + self.overhead <= self.total
+        """Whether the row can be computed at all, alone; one that is skipped takes nothing."""
+        return view.reason is not None or analysis.memory_needed(view) + self.overhead <= self.total
 
     def method(self, view: LayerView) -> Method:
         """``auto``, or ``gram`` when there is no room to resolve small singular values."""

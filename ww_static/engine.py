@@ -86,7 +86,7 @@ def run(
             progress(Progress(0.0, 1.0, source.shown))
 
     slots = _planners(options, settings) if isinstance(executor, WorkerExecutor) else None
-    plans = plan_models(sources, options, settings, executor, slots, advance, keep_partial)
+    plans = plan_models(sources, options, settings, executor, slots, advance, keep_partial=keep_partial)
     work = _Work(plans, options, settings, progress, on_row)
     work.interrupted = is_interrupted(plans)
     try:
@@ -240,7 +240,7 @@ class _Work:
         """The row of a view that needs no spectrum, or cannot have one."""
         if not self.budget.fits(view):
             need = analysis.memory_needed(view)
-            message = f"needs {need} bytes of private memory for its largest matrix"
+            message = f"needs {need} bytes of private memory, beside {self.budget.overhead} for processes and rows"
             return analysis.skipped(plan.reader, view, Survey(), self.options, "memory_limit", message)
         if isinstance(tensor, BaseException):
             reason, message = _failure(tensor)

@@ -189,7 +189,7 @@ def _death(error: BaseException, allowance: Allowance) -> str | None:
     from pebble import ProcessExpired
 
     if isinstance(error, TimeoutError) and error.args[:1] == ("Task timeout",):
-        return f"worker was ended after {allowance.seconds:.0f} s; --timeout allows more"
+        return f"worker was ended after {allowance.seconds:.3g} s; --timeout allows more"
     if isinstance(error, BrokenExecutor):
         return "worker died"
     if not isinstance(error, Exception):

@@ -50,19 +50,22 @@ _KEYS: dict[str, tuple[str, ...]] = {
 
 
 def beside(path: Path, limits: Limits) -> tuple[Facts, tuple[Finding, ...]]:
-    """The facts of the two files in the folder of `path`, and what is wrong with them; no file, no facts."""
+    """The facts of ``config.json`` in the folder of `path`, and what is wrong with them; no file, no facts."""
     raw, findings = _raw(path, "config.json", limits)
     facts, wrong = (Facts(), ()) if raw is None else parse(raw)
-    findings += wrong
-    raw, wrong = _raw(path, adapter.NAME, limits)
-    findings += wrong
-    if raw is not None:
-        document, wrong = _document(raw, adapter.NAME)
-        if document is not None:
-            known, wrong = adapter.parse(document)
-            facts = replace(facts, adapter=known)
-        findings += wrong
-    return facts, findings
+    return facts, findings + wrong
+
+
+def of_adapter(path: Path, facts: Facts, limits: Limits) -> tuple[Facts, tuple[Finding, ...]]:
+    """`facts` and those of ``adapter_config.json`` in the folder of `path`, which is an adapter, and what is wrong with them."""
+    raw, findings = _raw(path, adapter.NAME, limits)
+    if raw is None:
+        return facts, findings
+    document, wrong = _document(raw, adapter.NAME)
+    if document is None:
+        return facts, findings + wrong
+    known, wrong = adapter.parse(document)
+    return replace(facts, adapter=known), findings + wrong
 
 
 def _raw(path: Path, name: str, limits: Limits) -> tuple[bytes | None, tuple[Finding, ...]]:

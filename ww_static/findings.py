@@ -132,7 +132,7 @@ def _words(row: LayerRow) -> str:
     if row.reason == "integer_tensor":
         return f"{row.dtype} values are codes or indices, not weights"
     if row.reason == "zero_matrix":
-        return "every element is zero"
+        return "the product s B A is zero" if row.kind == "lora_delta" else "every element is zero"
     if row.reason == "constant_esd":
         return "all eigenvalues are equal"
     if "constant_tensor" in (row.warning_codes or ()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ww_static import dtypes, geometry, kinds
@@ -20,6 +20,7 @@ _SIDES = {
     "down": ("down_up", "a"), "up": ("down_up", "b"),
 }  # fmt: skip
 # Reasons of a factor that cannot be multiplied, as they stand in the row of the product.
+_PEFT = frozenset(("A", "B", "embedding_A", "embedding_B"))
 _UNREADABLE = frozenset(("quantized", "unsupported_layout", "unsupported_dtype", "no_data"))
 _BIAS = re.compile(r"(?:^|[._])bias$")
 
@@ -75,6 +76,11 @@ class Pair:
         return held[0]
 
 
+def has_factors(tensors: Sequence[TensorSpec]) -> bool:
+    """Whether some tensors are called as PEFT calls the factors of an adapter."""
+    return any((part := _PART.search(spec.name)) is not None and part[1] in _PEFT for spec in tensors)
+
+
 def pairs(by_name: Mapping[str, TensorSpec], facts: Facts) -> dict[str, Pair]:
     """The pairs of factors of a model, by the name of their first tensor; half a pair is one too."""
     found: dict[tuple[str, str, str], Pair] = {}
@@ -121,7 +127,7 @@ def delta(pair: Pair, adapter: Adapter | None, cut: Cut) -> Delta:
         )
     a, b = pair.a[0], pair.b[0]
     turned = pair.family == "embedding" or (adapter is not None and adapter.fan_in_fan_out)
-    made = _convolution(a, b, cut) if len(a.shape) > 2 else _linear(a, b, turned)
+    made = _convolution(a, b, cut) if len(a.shape) > 2 else _linear(a, b, turned=turned)
     if made.left is None:
         return made
     r = made.left.shape[1]
@@ -144,7 +150,7 @@ def _method(pair: Pair, adapter: Adapter | None) -> str | None:
     return "ADALORA" if "E" in pair.marks else None
 
 
-def _linear(a: TensorSpec, b: TensorSpec, turned: bool) -> Delta:
+def _linear(a: TensorSpec, b: TensorSpec, *, turned: bool) -> Delta:
     """B A of two matrices; `turned` when the base model keeps its transpose."""
     rank_of_a, inputs = (1, 0) if _is_in_out(a) else (0, 1)  # axes
     outputs, rank_of_b = (1, 0) if _is_in_out(b) else (0, 1)

@@ -6,13 +6,13 @@ import math
 import os
 from dataclasses import dataclass, field, replace
 
-from ww_static import dtypes, facts, layers, seam, storage
+from ww_static import dtypes, facts, layers, lora, seam, storage
 from ww_static.errors import FormatError, LimitError
 from ww_static.layers import LayerView
 from ww_static.models import Source
 from ww_static.options import Options
 from ww_static.protocol import Finding, Limits, TensorSpec
-from ww_static.seam import Identity
+from ww_static.seam import Identity, OpenCheckpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def plan_model(source: Source, options: Options, settings: Settings) -> Plan:
             opened = checkpoint.identities[0]
             if contained is not None and contained != (opened.device, opened.inode):
                 raise FormatError("changed_while_reading", "", "another file has taken its name", source.path)
-            known, notes = facts.beside(checkpoint.path, settings.limits)
+            known, notes = _facts(checkpoint, settings.limits)
             views = layers.layer_table(checkpoint.tensors, known, options.conv, settings.limits)
             chosen = tuple(view for view in views if options.selects(view.spec.name, view.kind))
             return Plan(
@@ -73,6 +73,15 @@ def plan_model(source: Source, options: Options, settings: Settings) -> Plan:
         return Plan(source, findings=beside, error=error)
     except MemoryError:
         return Plan(source, findings=beside, error=LimitError("limit", "header", too_large(settings), source.path))
+
+
+def _facts(checkpoint: OpenCheckpoint, limits: Limits) -> tuple[facts.Facts, tuple[Finding, ...]]:
+    """What lies beside a model and is about it: the configuration of an adapter is, when the model holds factors of one."""
+    known, notes = facts.beside(checkpoint.path, limits)
+    if not checkpoint.path.name.startswith("adapter_model") and not lora.has_factors(checkpoint.tensors):
+        return known, notes
+    known, more = facts.of_adapter(checkpoint.path, known, limits)
+    return known, notes + more
 
 
 def too_large(settings: Settings) -> str:

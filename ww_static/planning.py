@@ -41,6 +41,7 @@ def plan_models(
     executor: Executor,
     slots: int | None,
     advance: Callable[[Source], None] = lambda _: None,
+    *,
     keep_partial: bool = False,
 ) -> list[Plan]:
     """The plans of models, in their order, each made in a task; one that kills its worker costs itself only.

@@ -45,7 +45,9 @@ class LayerRow:
     kind_source: str | None = column("evidence for the kind: graph, file, config, name or shape")
     confidence: str | None = column("how sure the kind is: high, medium or low")
     orientation: str | None = column("what the axes are (out,in  in,out  OIHW  HWIO ...), or ambiguous")
-    op_path: str | None = column("path of the graph operator that uses the tensor, for formats with a graph")
+    op_path: str | None = column(
+        "path of the graph operator that uses the tensor, for formats with a graph; the user's name of the layer, in Keras 3"
+    )
     layer_type: str | None = column(
         "weightwatcher's word: dense, conv1d, conv2d, embedding; ours adds conv3d, recurrent, expert, lora_delta, other"
     )
@@ -149,7 +151,7 @@ class LayerRow:
     seed: int | None = column("seed of the run")
     reader: str | None = column("reader that opened the file")
     content_hash: str | None = column(
-        "sha256 of dtype, shape and little-endian row-major stored values; of an adapter's s B A made from those of A and B, and s"
+        "sha256 of dtype, shape and little-endian row-major stored values, those of a quantized weight dequantized; of an adapter's s B A made from those of A and B, and s"
     )
     tied_to: str | None = column("first tensor with the same stored values; the row repeats its numbers")
     params_id: str | None = column("name of the set of options")

@@ -186,7 +186,11 @@ class Values:
             else:
                 shape = tuple(-1 if place == quantizer.axis else 1 for place in range(len(tensor.shape)))
                 cut = window[quantizer.axis : quantizer.axis + 1]
-                zeros = self._stored(quantizer.zero_points, cut).astype(np.float64).reshape(shape)
+                zeros = self._stored(quantizer.zero_points, cut).reshape(shape)
                 scales = self._stored(quantizer.scales, cut).astype(np.float32).astype(np.float64).reshape(shape)
-                values = (codes - zeros) * scales
+                if zeros.dtype.kind == "f":  # torch subtracts these in float32
+                    steps = (codes.astype(np.float32) - zeros.astype(np.float32)).astype(np.float64)
+                else:
+                    steps = codes.astype(np.float64) - zeros.astype(np.float64)
+                values = steps * scales
             return values.astype(np.float32)

@@ -33,8 +33,8 @@ def read_stream(descriptor: int, limits: Limits) -> Contents:
     version, place, _ = _pickle_at(descriptor, len(MAGIC), size, "protocol version", limits)
     if version != _VERSION:
         raise FormatError("bad_header", "protocol version", f"is not {_VERSION}")
-    system, place, _ = _pickle_at(descriptor, place, size, "system info", limits)
-    big = isinstance(system, dict) and system.get("little_endian") is False
+    # the system info says what machine wrote it; streams are little-endian all the same
+    _, place, _ = _pickle_at(descriptor, place, size, "system info", limits)
     meaning = TorchMeaning("stream")
     value, place, machine = _pickle_at(descriptor, place, size, "pickle", limits, meaning)
     try:
@@ -43,11 +43,11 @@ def read_stream(descriptor: int, limits: Limits) -> Contents:
             raise FormatError("bad_header", "storage keys", "is not a list of names")
         if len(set(keys)) != len(keys):
             raise FormatError("duplicate_name", "storage keys", "a name appears twice")
-        records, end = _records(descriptor, place, size, keys, meaning.storages, big)
+        records, end = _records(descriptor, place, size, keys, meaning.storages)
     except FormatError as error:
         raise machine.blamed(error) from error
     findings = [Finding("trailing_data", "file", f"{size - end} bytes follow the last storage")] if end < size else []
-    return Contents(value, machine.where, machine, records, big, tuple(findings))
+    return Contents(value, machine.where, machine, records, False, tuple(findings))
 
 
 def read_bare(descriptor: int, limits: Limits) -> Contents:
@@ -93,13 +93,13 @@ def _pickle_at(
 
 
 def _records(
-    descriptor: int, place: int, size: int, keys: list[str], widths: dict[str, Storage], big: bool
+    descriptor: int, place: int, size: int, keys: list[str], widths: dict[str, Storage]
 ) -> tuple[dict[str, Record], int]:
     """Where each storage lies; its element size stands in the pickle."""
     records: dict[str, Record] = {}
     for key in keys:
         where = f"storage '{key:.200}'"
-        count = int.from_bytes(storage.read_at(descriptor, place, 8, where), "big" if big else "little", signed=True)
+        count = int.from_bytes(storage.read_at(descriptor, place, 8, where), "little", signed=True)
         if key not in widths:
             raise FormatError("bad_header", where, "is not mentioned in the pickle, so its element size is unknown")
         if count != widths[key].numel:

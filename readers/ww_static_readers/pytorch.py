@@ -48,14 +48,21 @@ def sniff(path: Path, head: bytes) -> bool:
 def models(names: Sequence[str]) -> list[ModelFile]:
     """Files with the usual suffixes, indexes and numbered sets of them, and the index of a distributed checkpoint.
 
-    Files that end in .bin are duplicates when safetensors lie beside them. Optimizers and arguments are no models.
+    Files that end in .bin are duplicates when safetensors of the same model lie beside them. Optimizers and arguments are no
+    models.
     """
-    if any(name.lower().endswith((".safetensors", ".safetensors.index.json")) for name in names):
-        names = [name for name in names if not name.lower().endswith((".bin", ".bin" + _shards.INDEX))]
+    twins = {_stem(name) for name in names if name.lower().endswith((".safetensors", ".safetensors.index.json"))}
+    names = [name for name in names if not (name.lower().endswith((".bin", ".bin" + _shards.INDEX)) and _stem(name) in twins)]
     distributed = _torch_distributed.models(names)
     aside = {"meta"} if distributed else set()  # what a trainer writes beside a distributed checkpoint
     named = _shards.models(names, _SUFFIXES, lambda stem: bool(stem) and stem not in aside and not _NO_MODEL.fullmatch(stem))
     return [*distributed, *named]
+
+
+def _stem(name: str) -> str:
+    """What a model is called whatever its format: without suffix, variant and number; ``pytorch_model`` is ``model``."""
+    stem = re.sub(r"-\d{5}-of-\d{5}$", "", name.split(".", 1)[0].lower())
+    return "model" if stem == "pytorch_model" else stem
 
 
 def open(path: Path, limits: Limits) -> Checkpoint:  # the reader contract names this function

@@ -173,8 +173,7 @@ def test_old_views_of_a_legacy_storage_are_placed_inside_it(tmp_path: Path) -> N
         "all": tensor(stored("FloatStorage", "0", 24, None), (24,)),
     }
     for big in (False, True):
-        data = VALUES.astype(">f4") if big else VALUES
-        (tmp_path / "m.pth").write_bytes(tf.legacy(root, {"0": (24, data.tobytes())}, big))
+        (tmp_path / "m.pth").write_bytes(tf.legacy(root, {"0": (24, VALUES.tobytes())}, big))
         with open_checkpoint(tmp_path / "m.pth") as checkpoint:
             assert checkpoint.read(checkpoint.spec("w")).tolist() == [[12, 13, 14], [15, 16, 17]]
     root = {"w": tensor(stored("FloatStorage", "0", 24, ("1", 12, 6)), (7,))}
