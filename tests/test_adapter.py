@@ -13,11 +13,13 @@ import pytest
 import ww_static as ww
 from conftest import Writer
 from lora_files import CONFIG, MODULE, convolution, delta_row, delta_rows, dense, factors, pair, write
+from support import safetensors_bytes
 from torch_files import archive
 from ww_static import layers
 from ww_static.facts import Facts
 from ww_static.protocol import Limits, TensorSpec
 from ww_static.testing import Stored
+from ww_static_readers import pytorch
 
 
 def test_the_factors_stay_listed(tmp_path: Path) -> None:
@@ -302,3 +304,19 @@ def test_the_table_of_an_adapter_of_many_pairs_is_made_in_one_pass() -> None:
     views = layers.layer_table(specs, Facts())
     assert len(views) == 1500
     assert looked <= 4 * len(specs)
+
+
+def test_the_configuration_is_about_the_adapter_and_no_other_model_of_the_folder(tmp_path: Path) -> None:
+    A, B = factors(40, 30, 8)
+    write(tmp_path, pair(A, B))
+    W = np.random.default_rng(1).standard_normal((40, 30)).astype(np.float32)
+    (tmp_path / "base.safetensors").write_bytes(safetensors_bytes({"layer.weight": W}))
+    found = ww.analyze(tmp_path).finding_rows
+    assert [(one.model_id, one.category) for one in found] == [("adapter_model", "base_model")]
+
+
+def test_an_adapter_beside_another_model_is_a_model(tmp_path: Path) -> None:
+    names = ["adapter_model.bin", "adapter_config.json", "other.safetensors", "pytorch_model.bin", "extra.bin"]
+    assert [one.file for one in pytorch.models(names)] == ["adapter_model.bin", "extra.bin", "pytorch_model.bin"]
+    twins = ["adapter_model.safetensors", "model-00001-of-00002.safetensors", "extra.fp16.safetensors"]
+    assert pytorch.models([*names, *twins]) == []
