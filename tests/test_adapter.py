@@ -317,6 +317,6 @@ def test_the_configuration_is_about_the_adapter_and_no_other_model_of_the_folder
 
 def test_an_adapter_beside_another_model_is_a_model(tmp_path: Path) -> None:
     names = ["adapter_model.bin", "adapter_config.json", "other.safetensors", "pytorch_model.bin", "extra.bin"]
-    assert [one.file for one in pytorch.models(names)] == ["adapter_model.bin", "extra.bin", "pytorch_model.bin"]
+    assert [one.file for one in pytorch.models(names)] == ["adapter_model.bin", "pytorch_model.bin", "extra.bin"]
     twins = ["adapter_model.safetensors", "model-00001-of-00002.safetensors", "extra.fp16.safetensors"]
     assert pytorch.models([*names, *twins]) == []
