@@ -14,7 +14,8 @@ from pathlib import Path
 import ww_static as ww
 from benchmarks import measure, models
 from ww_static.errors import WorkerDiedError
-from ww_static.executors import InlineExecutor, WorkerExecutor, hired, start_server
+from ww_static.executors import InlineExecutor, WorkerExecutor, hired
+from ww_static.spawning import start_server
 
 _ROUNDS = 15
 

@@ -13,7 +13,7 @@ from support import ROOT
 
 # From the bottom to the top; modules on one line do not import each other.
 FLOORS = (
-    ("errors", "spectral.missing", "memory", "version", "cli_options"),
+    ("errors", "spectral.missing", "memory", "version", "cli_options", "spawning"),
     ("dtypes", "rows", "options"),
     ("protocol",),
     ("storage", "adapter", "specimens"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import resource
@@ -14,6 +15,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -321,3 +323,109 @@ def test_a_daemonic_process_is_told_what_to_do(evil: Path) -> None:
     program.write_text(script)
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=120)
     assert (done.stdout, done.stderr) == ("[3]\n", "")
+
+
+def families(text: str) -> list[int]:
+    """Processes of this machine whose command line or environment holds a text that only one test uses."""
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            if text.encode() in Path(f"/proc/{name}/environ").read_bytes():
+                found.append(int(name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("name", ["stuck", "sleep", "loop"])
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_is_left_behind_by_a_command_that_is_ended(evil: Path, name: str, ending: int) -> None:
+    path = deed(evil, "open", name)
+    mark = f"MARK_{os.getpid()}_{name}_{ending}"
+    command = [sys.executable, "-m", "ww_static", "describe", os.fspath(path), "--timeout", "6"]
+    process = subprocess.Popen(command, env=os.environ | {"MARK": mark}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(600):
+        if len(families(mark)) >= 4:  # the command, the server, its tracker, a worker
+            break
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(ending)
+    assert process.wait(60) == (130 if ending == signal.SIGTERM else -9)
+    for _ in range(400):
+        left = families(mark)
+        if not left:
+            break
+        time.sleep(0.1)
+    assert left == []
+
+
+@pytest.mark.parametrize("command", ["analyze", "describe"])
+def test_an_early_interruption_is_quiet(evil: Path, command: str) -> None:
+    (path, _) = honest(evil)
+    for moment in (0.05, 0.15, 0.3, 0.5, 0.8):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ww_static", command, os.fspath(path)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        time.sleep(moment)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        if "import site" in said or process.returncode == -signal.SIGINT:  # the interpreter itself had not begun
+            continue
+        assert "Traceback" not in said, (moment, said)
+        assert process.returncode in (0, 130), (moment, said)
+
+
+def test_the_caller_keeps_its_main_module(evil: Path) -> None:
+    good = honest(evil)
+    script = textwrap.dedent(f"""
+        import sys, threading, ww_static
+        me = sys.modules["__main__"]
+        seen, over = [], threading.Event()
+
+        def look():
+            while not over.is_set():
+                if sys.modules["__main__"] is not me:
+                    seen.append(1)
+
+        watcher = threading.Thread(target=look)
+        watcher.start()
+        threads = [threading.Thread(target=ww_static.analyze, args=({os.fspath(good[0])!r},)) for _ in range(3)]
+        [one.start() for one in threads]
+        [one.join() for one in threads]
+        over.set()
+        watcher.join()
+        print(len(seen), sys.modules["__main__"] is me)
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("0 True\n", "")
+
+
+def test_an_executor_that_breaks_costs_rows_and_not_the_run(evil: Path) -> None:
+    good = honest(evil)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        result = ww.analyze([good[0], deed(evil, "open", "kill"), good[1]], executor=pool)
+    assert {row.category for row in result.rows if row.status == "error"} == {"reader_crash"}
+    assert result.exit_code == 3
+    closed = ThreadPoolExecutor(1)
+    closed.shutdown()
+    result = ww.analyze(good, executor=closed)
+    assert [row.category for row in result.rows] == ["reader_crash"] * 2
+
+
+def test_an_argument_that_holds_up_its_worker_costs_itself_only(evil: Path, workers: WorkerExecutor) -> None:
+    """A fifo in place of the file that names a revision, and a name that no file can have."""
+    good = honest(evil)
+    cache = evil / "models--a--b"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "snapshots" / "abc").mkdir(parents=True)
+    os.mkfifo(cache / "refs" / "main")
+    shutil.copy(good[0], cache / "snapshots" / "abc" / "model.safetensors")
+    clean = ww.analyze(good, executor=workers)
+    result = ww.analyze([good[0], cache, "a\0b", good[1]], executor=workers)
+    assert rows_of(result, "a") == rows_of(clean, "a")
+    assert rows_of(result, "z") == rows_of(clean, "z")
+    assert len(rows_of(result, "model")) == 3
+    (row,) = [row for row in result.rows if row.status == "error"]
+    assert row.message == "the path holds a NUL character"

@@ -120,7 +120,6 @@ def analyze(
     named = _paths(paths)
     stream = output_format is Format.JSONL and not output
     lines = delivery.Lines()
-    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
     with executors.hired(engine.most_workers(settings), wait=False) as crew, display(progress.value, quiet) as shown:
         sources = planning.locate(named, settings, crew)
         on_row = lines if stream else None
@@ -309,10 +308,11 @@ def _say(text: str, code: int) -> int:
 
 def _start() -> None:
     """First of all in a command that reads files: the fork server loads numpy while this process does."""
-    from ww_static import confinement, executors
+    from ww_static import confinement, spawning
 
+    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
     confinement.one_blas_thread()  # before numpy loads: no BLAS thread is ever created
-    executors.start_server()
+    spawning.start_server()
 
 
 def _interrupt() -> NoReturn:

@@ -7,11 +7,14 @@ processor for ever.
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +22,8 @@ T = TypeVar("T")
 
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _MOST_FILES = 512
-_MORE_SECONDS = 5  # of processor time, so that the parent's clock comes first and can say why
+_LONGEST = 10**7  # seconds that a timer takes
+_MORE_SECONDS = 5  # so that the parent's clock comes first and can say why
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +31,8 @@ class Allowance:
     """What one task may take.
 
     Attributes:
-        seconds: of wall-clock time; the supervisor ends the worker after that, and the system soon after as much
-            processor time.
+        seconds: of wall-clock time; the supervisor ends the worker after that, and where there is none any more an alarm,
+            or as much processor time.
         nbytes: private memory, beyond what the worker holds when the task begins; more is a MemoryError.
     """
 
@@ -39,7 +43,10 @@ class Allowance:
 def confine() -> None:
     """Makes this process a worker: silent, with one BLAS thread, without core dumps, unable to write a file."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # at once, even inside a library that never returns
+    for ending in (signal.SIGTERM, signal.SIGALRM):  # at once, even inside a library that never returns
+        signal.signal(ending, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGALRM})
+    _end_with_parent()
     os.environ.pop("HDF5_PLUGIN_PATH", None)
     os.environ["HDF5_PLUGIN_PRELOAD"] = "::"  # switches filter plugins off
     one_blas_thread()
@@ -61,7 +68,11 @@ def within(allowance: Allowance, call: Callable[..., T], arguments: tuple[Any, .
         _limit("RLIMIT_DATA", held + allowance.nbytes)
     used = os.times()
     _limit("RLIMIT_CPU", math.ceil(used.user + used.system + allowance.seconds) + _MORE_SECONDS)
-    return call(*arguments)
+    signal.setitimer(signal.ITIMER_REAL, min(allowance.seconds, _LONGEST) + _MORE_SECONDS)
+    try:
+        return call(*arguments)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def one_blas_thread() -> None:
@@ -75,6 +86,19 @@ def one_blas_thread() -> None:
         from threadpoolctl import threadpool_limits
 
         threadpool_limits(1, user_api="blas")
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it is gone, so that nothing of a killed run is left behind."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _limit(name: str, value: int) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ww_static.confinement import Allowance
+from ww_static.errors import WorkerDiedError
 from ww_static.executors import WorkerExecutor
 
 T = TypeVar("T")
@@ -61,7 +62,12 @@ class Crew:
         if isinstance(self.executor, WorkerExecutor):
             allowance = Allowance(self.timeout + _PATIENCE * task.cost, task.most)
             return self.executor.delegate(allowance, task.call, task.arguments)
-        return self.executor.submit(task.call, *task.arguments)
+        try:
+            return self.executor.submit(task.call, *task.arguments)
+        except RuntimeError as error:  # it is broken, or was shut down
+            lost: Future[T] = Future()
+            lost.set_exception(WorkerDiedError("reader_crash", "", f"the executor takes no task: {error}"))
+            return lost
 
 
 def drain(
@@ -93,6 +99,15 @@ def drain(
         for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
             task = running.pop(future)
             free += task.bytes
-            error = future.exception()
-            waiting.extend(task.done(error if error is not None else future.result()))
+            waiting.extend(task.done(_outcome(future)))
             finished(task)
+
+
+def _outcome(future: Future[Any]) -> Any:
+    """The result of a task, or its error; one that its executor lost died with a worker."""
+    if future.cancelled():
+        return WorkerDiedError("reader_crash", "", "the executor cancelled the task")
+    error = future.exception()
+    if isinstance(error, BrokenExecutor):
+        return WorkerDiedError("reader_crash", "", f"the executor lost the task: {error}")
+    return future.result() if error is None else error

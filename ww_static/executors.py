@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
 from ww_static.confinement import Allowance, confine, within
 from ww_static.errors import UsageError, WorkerDiedError
+from ww_static.spawning import context, start_server
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -73,46 +72,6 @@ class InlineExecutor(Executor):
         _one_thread.release()
 
 
-_BASE: Any = multiprocessing.get_context("forkserver" if sys.platform.startswith("linux") else "spawn")
-
-
-class _Worker(_BASE.Process):  # type: ignore[misc]
-    """A worker that never imports the caller's script, so that the script needs no ``__main__`` guard.
-
-    Tasks are functions of this package; what a script does at its top must not happen again in every worker.
-    """
-
-    @staticmethod
-    def _Popen(process: Any) -> Any:
-        script = sys.modules["__main__"]
-        sys.modules["__main__"] = ModuleType("__main__")
-        try:
-            return _BASE.Process._Popen(process)
-        finally:
-            sys.modules["__main__"] = script
-
-
-class _Context(type(_BASE)):  # type: ignore[misc]
-    """The platform's context with these workers."""
-
-    Process = _Worker
-
-
-def start_server() -> None:
-    """Starts the process that workers are forked from, where there is one; it loads what they need meanwhile."""
-    if not sys.platform.startswith("linux"):
-        return
-    from multiprocessing import forkserver
-
-    _BASE.set_forkserver_preload(["ww_static.preload"])
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        forkserver.ensure_running()
-    finally:
-        sys.modules["__main__"] = script
-
-
 class _Hand:
     """One worker under supervision (pebble), in a pool of its own: nothing that it holds when it dies holds up another."""
 
@@ -165,7 +124,7 @@ class _Hand:
 def _pool() -> Any:
     from pebble import ProcessPool
 
-    return ProcessPool(max_workers=1, max_tasks=_TASKS_OF_A_WORKER, initializer=confine, context=_Context())
+    return ProcessPool(max_workers=1, max_tasks=_TASKS_OF_A_WORKER, initializer=confine, context=context())
 
 
 def _pass_on(done: Any, outer: Future[T], allowance: Allowance) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ww_static import registry, seam
+from ww_static import registry, seam, storage
 from ww_static.errors import FormatError
 from ww_static.registry import ReaderEntry
 
@@ -50,20 +50,31 @@ def locate(arguments: Sequence[str], readers: Sequence[str] | None = None) -> li
         arguments: what the user named. A path that does not exist stays in the list: opening it gives the error row.
         readers: names of the readers that may be asked which files of a folder are theirs.
     """
+    return merged([found(argument, readers) for argument in arguments])
+
+
+def found(argument: str, readers: Sequence[str] | None = None) -> list[Source]:
+    """The models that one argument means, in sorted order; some may be the same file."""
     entries = registry.installed(readers)
-    found: dict[str, Source] = {}
-    for argument in arguments:
-        for path in _expanded(argument):
-            for source in _in_folder(path, entries) if os.path.isdir(path) else [_single(path, entries)]:
-                real = os.path.realpath(source.path)
-                known = found.setdefault(real, source)
-                if known.root is not None and os.path.islink(known.path) and not os.path.islink(source.path):
-                    found[real] = source  # the file itself, before a link that may lead out of its folder
-    return _distinct(list(found.values()))
+    sources: list[Source] = []
+    for path in _expanded(argument):
+        sources += _in_folder(path, entries) if os.path.isdir(path) else [_single(path, entries)]
+    return sources
+
+
+def merged(groups: Sequence[Sequence[Source]]) -> list[Source]:
+    """The models of several arguments, each once, with names that tell them apart."""
+    kept: dict[str, Source] = {}
+    for source in (source for group in groups for source in group):
+        real = source.path if "\0" in source.path else os.path.realpath(source.path)
+        known = kept.setdefault(real, source)
+        if known.root is not None and os.path.islink(known.path) and not os.path.islink(source.path):
+            kept[real] = source  # the file itself, before a link that may lead out of its folder
+    return _distinct(list(kept.values()))
 
 
 def _expanded(argument: str) -> list[str]:
-    if not os.path.lexists(argument) and glob.has_magic(argument):
+    if "\0" not in argument and not os.path.lexists(argument) and glob.has_magic(argument):
         return sorted(glob.glob(argument)) or [argument]
     return [argument]
 
@@ -135,13 +146,22 @@ def _snapshot(folder: str) -> str:
     snapshots = os.path.join(folder, "snapshots")
     if not os.path.basename(os.path.abspath(folder)).startswith("models--") or not os.path.isdir(snapshots):
         return folder
-    try:
-        revision = Path(folder, "refs", "main").read_text(encoding="utf-8")[:200].strip()
-    except (OSError, UnicodeDecodeError):
-        revision = ""
+    revision = _revision(os.path.join(folder, "refs", "main"))
     if re.fullmatch(r"[0-9a-zA-Z]+", revision) and os.path.isdir(os.path.join(snapshots, revision)):
         return os.path.join(snapshots, revision)
     return snapshots
+
+
+def _revision(path: str) -> str:
+    """The first line of a short file; nothing when it cannot be had at once."""
+    try:
+        descriptor = storage.open_file(path)
+        try:
+            return storage.read_at(descriptor, 0, min(os.fstat(descriptor).st_size, 200), "").decode("ascii", "replace").strip()
+        finally:
+            os.close(descriptor)
+    except FormatError:
+        return ""
 
 
 def _distinct(sources: list[Source]) -> list[Source]:

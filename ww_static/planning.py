@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
 from ww_static import memory, models
-from ww_static.confinement import Allowance
 from ww_static.dispatch import Crew, Task, drain
-from ww_static.errors import FormatError, LimitError, WorkerDiedError, as_format_error
+from ww_static.errors import FormatError, LimitError, as_format_error
 from ww_static.executors import WorkerExecutor
 from ww_static.models import Source
 from ww_static.options import Options
@@ -21,17 +21,32 @@ _PLAN_BYTES = 2**26  # private memory that is set aside for reading a header
 
 
 def locate(arguments: Sequence[str], settings: Settings, executor: Executor) -> list[Source]:
-    """The models that paths, folders and glob patterns mean (`models.locate`), looked for by a worker."""
-    given = (tuple(arguments), settings.readers)
-    if isinstance(executor, WorkerExecutor):
-        allowance = Allowance(settings.timeout + len(arguments), settings.limits.reading_bytes)
-        future = executor.delegate(allowance, models.locate, given)
-    else:
-        future = executor.submit(models.locate, *given)
-    try:
-        return future.result()
-    except WorkerDiedError as error:
-        return [Source(path, os.path.basename(path), Path(path).stem or path, error=error.at(path)) for path in arguments]
+    """The models that paths, folders and glob patterns mean (`models.locate`), each argument looked at by a worker.
+
+    One that kills or holds up its worker becomes a model with that error.
+    """
+    groups: list[Sequence[Source]] = [()] * len(arguments)
+    tasks = []
+    for number, argument in enumerate(arguments):
+
+        def done(found: Sequence[Source] | BaseException, number: int = number, path: str = argument) -> Sequence[Task[Any]]:
+            groups[number] = [_lost(path, found)] if isinstance(found, BaseException) else found
+            return ()
+
+        most = settings.limits.reading_bytes
+        given = (argument, settings.readers)
+        tasks.append(Task(models.found, given, number, 0.0, _PLAN_BYTES, most, argument, done))
+    slots = (settings.jobs or memory.processors()) if isinstance(executor, WorkerExecutor) else None
+    drain(Crew(executor, slots, _free(settings), settings.timeout), tasks, lambda _: None)
+    return models.merged(groups)
+
+
+def _lost(path: str, error: BaseException) -> Source:
+    return Source(path, os.path.basename(path), Path(path).stem or path, error=as_format_error(error).at(path))
+
+
+def _free(settings: Settings) -> int:
+    return settings.max_memory or memory.available_bytes()
 
 
 def plan_models(
@@ -69,9 +84,8 @@ def plan_models(
         cost = min(_size(source.path), settings.limits.header_bytes) * _SECONDS_PER_HEADER_BYTE
         most = settings.limits.reading_bytes
         tasks.append(Task(plan_model, (source, options, settings), number, cost, _PLAN_BYTES, most, source.shown, done))
-    free = settings.max_memory or memory.available_bytes()
     try:
-        drain(Crew(executor, slots, free, settings.timeout), tasks, lambda task: advance(sources[task.model]))
+        drain(Crew(executor, slots, _free(settings), settings.timeout), tasks, lambda task: advance(sources[task.model]))
     except KeyboardInterrupt:
         if not keep_partial:
             raise
