@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Loads and runs the command line."""
+    _hold_standard_streams()
     try:
         from ww_static.cli import main as run
 
         run()
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _hold_standard_streams() -> None:
+    """Puts /dev/null where the caller closed stdin, stdout or stderr, so that no pipe of ours takes their numbers."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
 
 
 if __name__ == "__main__":
