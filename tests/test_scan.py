@@ -55,10 +55,11 @@ FAMILIES: tuple[Callable[[Generator, int], Values], ...] = (pareto, lognormal, g
 
 
 def eigenvalues(W: Values, n: int) -> Values:
-    found = np.linalg.eigvalsh(W.T @ W)
+    found = np.linalg.eigvalsh(W.T @ W).astype(np.float64)
     if n == len(found):
         return found
-    return np.exp(np.interp(np.linspace(0, 1, n), np.linspace(0, 1, len(found)), np.log(found)))
+    logs: Values = np.interp(np.linspace(0, 1, n), np.linspace(0, 1, len(found)), np.log(found))
+    return np.exp(logs)
 
 
 def definition(x: Values, sides: int, t: int) -> tuple[Values, Values]:

@@ -201,6 +201,7 @@ def _block(of: Tails, rows: NDArray[np.intp], sides: int) -> NDArray[np.float64]
     np.minimum(share[:, below], 1.0, out=share[:, below])
     np.subtract(gap, share, out=gap)
     above: NDArray[np.float64] = gap.max(axis=1)
+    beneath: NDArray[np.float64] = -gap.min(axis=1)
     if sides == 2:
         above += 1 / k[:, 0]
-    return np.maximum(above, -gap.min(axis=1))
+    return np.maximum(above, beneath)
