@@ -158,9 +158,17 @@ def test_few_distances_of_many_candidates_are_computed(family: Callable[[Generat
     assert scan.nearest(tails, sides, 1e-9).evaluated <= 60
 
 
-def test_evenly_spaced_logarithms_are_hardest_and_still_pruned() -> None:
+@pytest.mark.parametrize("sides", [1, 2])
+def test_evenly_spaced_logarithms_are_hardest_and_still_pruned(sides: int) -> None:
     tails = scan.tails(np.geomspace(1, 100, 4096), 2)
-    assert scan.nearest(tails, 1, 1e-9).evaluated <= 400
+    assert scan.nearest(tails, sides, 1e-9).evaluated <= 400
+
+
+@pytest.mark.parametrize("sides", [1, 2])
+def test_quantiles_of_a_power_law_are_pruned_by_the_distance_at_xmin(sides: int) -> None:
+    """Every two-sided distance is 1/k, at xmin itself, where no other candidate is bounded."""
+    tails = scan.tails((1 - (np.arange(4096) + 0.5) / 4096) ** -1.0, 2)
+    assert scan.nearest(tails, sides, 1e-9).evaluated <= 60
 
 
 def test_memory_of_fit_and_curve_is_linear_in_the_number_of_values() -> None:
@@ -183,7 +191,9 @@ def peak(call: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize("sides", [1, 2])
 def test_values_as_far_apart_as_numbers_go_are_fitted_without_a_warning(sides: int) -> None:
-    x = np.sort(10 ** np.random.default_rng(2).uniform(-307, 308, 500))
-    fit = tail(x, sides)
+    """The largest is more than 1.8e308 times xmin, which is the smallest."""
+    x = np.sort(np.concatenate([[1e-307], 10 ** np.random.default_rng(2).uniform(-306, 308, 40)]))
+    fit = tail(x, sides, len(x))
     assert isinstance(fit, TailFit)
-    assert candidates(x, sides).D.min() == fit.D
+    assert fit.xmin == x[0]
+    assert candidates(x, sides, len(x)).D.min() == fit.D

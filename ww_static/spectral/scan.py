@@ -152,7 +152,7 @@ class _Remaining:
         self._logs = of.logs[self._index]
         self._slope = 1 - of.alpha[self._index]
         self._k = (len(of.logs) - self._index).astype(np.float64)
-        self._bound = np.zeros(len(self._index))
+        self._bound = 1 / self._k if sides == 2 else np.zeros(len(self._index))  # the gap at xmin itself
         self._gap = np.empty(len(self._index))
         self._share = np.empty(len(self._index))
 
