@@ -79,7 +79,7 @@ def distances(of: Tails, sides: int) -> NDArray[np.float64]:
 def nearest(of: Tails, sides: int, slack: float) -> Nearest:
     """The candidates within `slack` of the smallest distance: what `distances` would give, from a few of them.
 
-    The candidate with the smallest bound is evaluated next. When that bound is above the smallest distance found and the slack,
+    The candidate with the smallest bound is evaluated next. When that bound is above the smallest distance found plus the slack,
     so is every distance that was not computed.
 
     Args:
