@@ -18,7 +18,11 @@ from benchmarks import calls, environment, measure, models
 _COMMAND = str(Path(sys.executable).parent / "ww-static")
 _SHAPES = ((768, 768), (1024, 1024), (2304, 768), (2048, 2048))
 _FULL_SHAPES = ((4096, 4096), (32000, 4096))
-_TAILS = (384, 1024, 4096)
+_TAILS = (64, 512, 4096, 16384)
+_POWERLAW_MOST = 4096  # above, one fit by powerlaw takes a quarter of a minute
+_FAMILIES = {
+    "pareto": "pure power law", "bulk": "uniform bulk, Pareto fifth", "noise": "Gaussian noise", "student": "heavy elements",
+}  # fmt: skip
 _GEMM = (3072, 3072)
 _TABLES = ("end", "esd", "fit", "start")
 
@@ -134,16 +138,32 @@ def _pair(python: Path, task: str, peer_task: str, shape: tuple[int, int]) -> li
 
 
 def fits(python: Path) -> None:
-    """The power-law fit of n eigenvalues: `ww_static.tail` against WWFit."""
+    """The power-law fit of n eigenvalues: `ww_static.tail` against WWFit, and against powerlaw where it is installed."""
+    with calls.Side(python, models.CACHE / "peer.err") as other:
+        version = ".".join(f"{part:g}" for part in other.call("powerlaw_version", (0, 0)).values)
+    powerlaw = f"powerlaw {version}" if version else "powerlaw"
     print("\n### power-law fit of n eigenvalues\n")
-    _header("n", "CPU s, ours", "CPU s, WWFit", "CPU ratio", "peak MiB, ours", "peak MiB, WWFit", "largest relative difference")
-    for n in _TAILS:
-        mine, theirs = _pair(python, "fit_ours", "fit_peer", (n, 1))
-        difference = float(np.max(np.abs(mine.values / theirs.values - 1)))
-        _row(
-            str(n), f"{mine.cpu:.4f}", f"{theirs.cpu:.4f}", f"**{theirs.cpu / mine.cpu:.1f}**",
-            f"{mine.rise / measure.MIB:.1f}", f"{theirs.rise / measure.MIB:.1f}", f"{difference:.1e}",
-        )  # fmt: skip
+    _header(
+        "values", "n", "full distances", "CPU ms, ours", "CPU ms, WWFit", "ratio to WWFit", f"CPU ms, {powerlaw}",
+        f"ratio to {powerlaw}", "peak MiB, ours", "peak MiB, WWFit", "largest relative difference",
+    )  # fmt: skip
+    for family, title in _FAMILIES.items():
+        for n in _TAILS:
+            _row(title, str(n), *_fit(python, family, n, with_powerlaw=bool(version) and n <= _POWERLAW_MOST))
+
+
+def _fit(python: Path, family: str, n: int, *, with_powerlaw: bool) -> list[str]:
+    """The cells of one line."""
+    with calls.own(models.CACHE / "ours.err") as ours, calls.Side(python, models.CACHE / "peer.err") as other:
+        sides = [(ours, f"fit_ours {family}"), (other, f"fit_peer {family}")]
+        mine, *peers = calls.alternating([*sides, (other, f"fit_powerlaw {family}")] if with_powerlaw else sides, (n, 1))
+        evaluated, admissible = ours.call(f"fit_count {family}", (n, 1)).values
+    difference = max(float(np.max(np.abs(mine.values / peer.values - 1))) for peer in peers)
+    ratios = [cell for peer in peers for cell in (f"{1e3 * peer.cpu:.2f}", f"**{peer.cpu / mine.cpu:.1f}**")]
+    return [
+        f"{evaluated:.0f} of {admissible:.0f}", f"{1e3 * mine.cpu:.3f}", *ratios, *(() if with_powerlaw else ("-", "-")),
+        f"{mine.rise / measure.MIB:.1f}", f"{peers[0].rise / measure.MIB:.1f}", f"{difference:.1e}",
+    ]  # fmt: skip
 
 
 def start_up(model: Path | None, python: Path | None) -> None:

@@ -9,7 +9,12 @@ from pathlib import Path
 
 from benchmarks import models
 
-_REQUIREMENTS = ("torch==2.13.0", "weightwatcher==0.7.7", "safetensors")  # in this order: torch is never resolved unpinned
+_REQUIREMENTS = (
+    "torch==2.13.0",
+    "weightwatcher==0.7.7",
+    "powerlaw==1.5",
+    "safetensors",
+)  # in this order: torch is never resolved unpinned
 
 
 def peer_python(given: str | None) -> Path:

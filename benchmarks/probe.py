@@ -1,7 +1,7 @@
 """The measured side: runs single calls of either library on request, one JSON object per line on stdin and stdout.
 
 Needs no other module of this folder, so that it runs in the peer's environment too. A request is
-`{"task": name, "shape": [n, m]}`, an answer `{"cpu": s, "wall": s, "values": [...]}`.
+`{"task": name, "shape": [n, m]}`, an answer `{"cpu": s, "wall": s, "values": [...]}`, seconds of one call.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
+from importlib import metadata
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+LEAST_SECONDS = 0.02  # shorter calls are repeated until they have taken this
 
 Shape: TypeAlias = tuple[int, int]
 Call: TypeAlias = Callable[[], NDArray[np.float64]]
@@ -27,12 +30,40 @@ def matrix(shape: Shape) -> NDArray[np.float32]:
     return np.random.default_rng(7).standard_normal(shape, np.float32)
 
 
+def pareto(generator: np.random.Generator, n: int) -> NDArray[np.float64]:
+    """A pure power law, where the distances of all candidates are most alike."""
+    return generator.uniform(0.0, 1.0, n) ** (-1 / 1.5)
+
+
+def bulk(generator: np.random.Generator, n: int) -> NDArray[np.float64]:
+    """A uniform bulk, and a Pareto fifth."""
+    return np.concatenate([generator.uniform(0.05, 1.0, n - n // 5), generator.uniform(0.0, 1.0, n // 5) ** (-1 / 1.7)])
+
+
+def noise(generator: np.random.Generator, n: int) -> NDArray[np.float64]:
+    """Eigenvalues of Gaussian matrices of at most 512 columns, pooled."""
+    return _pooled(generator.standard_normal, n)
+
+
+def student(generator: np.random.Generator, n: int) -> NDArray[np.float64]:
+    """The same with elements that have Student's t distribution with 2.5 degrees of freedom."""
+    return _pooled(lambda shape: generator.standard_t(2.5, shape), n)
+
+
+def _pooled(draw: Callable[[Shape], NDArray[np.float64]], n: int) -> NDArray[np.float64]:
+    m = min(n, 512)
+    return np.concatenate([np.square(np.linalg.svd(draw((2 * m, m)), compute_uv=False)) for _ in range(n // m)])
+
+
+FAMILIES: dict[str, Callable[[np.random.Generator, int], NDArray[np.float64]]] = {
+    "pareto": pareto, "bulk": bulk, "noise": noise, "student": student,
+}  # fmt: skip
+
+
 @lru_cache(maxsize=1)
-def heavy(n: int) -> NDArray[np.float64]:
-    """n eigenvalues with a power-law tail: a uniform bulk, and a Pareto fifth, from a fixed seed."""
-    generator = np.random.default_rng(11)
-    bulk = generator.uniform(0.05, 1.0, n - n // 5)
-    return np.sort(np.concatenate([bulk, generator.uniform(0.0, 1.0, n // 5) ** (-1 / 1.7)]))
+def eigenvalues(family: str, n: int) -> NDArray[np.float64]:
+    """n values of a family from a fixed seed, ascending; kept, so that only the first request makes them."""
+    return np.sort(FAMILIES[family](np.random.default_rng(11), n))
 
 
 def esd_ours(shape: Shape) -> Call:
@@ -57,12 +88,12 @@ def esd_stand_in(shape: Shape) -> Call:
     return lambda: np.sort(np.square(np.linalg.svd(W.astype(float), compute_uv=False)))
 
 
-def fit_ours(shape: Shape) -> Call:
+def fit_ours(family: str, shape: Shape) -> Call:
     """`ww_static.tail`: alpha, xmin, D."""
     from ww_static.spectral.missing import Missing
     from ww_static.spectral.powerlaw import tail
 
-    values = heavy(shape[0])
+    values = eigenvalues(family, shape[0])
 
     def call() -> NDArray[np.float64]:
         fit = tail(values)
@@ -71,17 +102,51 @@ def fit_ours(shape: Shape) -> Call:
     return call
 
 
-def fit_peer(shape: Shape) -> Call:
+def fit_count(family: str, shape: Shape) -> Call:
+    """How many candidates that fit evaluates in full, and how many there are."""
+    from ww_static.spectral import scan
+
+    tails = scan.tails(eigenvalues(family, shape[0]), 2)
+    return lambda: np.array([scan.nearest(tails, 1, 1e-9).evaluated, len(tails.admissible)], dtype=np.float64)
+
+
+def fit_peer(family: str, shape: Shape) -> Call:
     """`WWFit`: alpha, xmin, D."""
     from weightwatcher.WW_powerlaw import WWFit
 
-    values = heavy(shape[0])
+    values = eigenvalues(family, shape[0])
 
     def call() -> NDArray[np.float64]:
         fit = WWFit(values)
         return np.array([fit.alpha, fit.xmin, fit.D])
 
     return call
+
+
+def fit_powerlaw(family: str, shape: Shape) -> Call:
+    """`powerlaw.Fit`: alpha, xmin, D; without the upper bound on alpha that its second version has."""
+    import powerlaw
+
+    values = eigenvalues(family, shape[0])
+    unbounded = {} if _powerlaw_version().startswith("1.") else {"parameter_ranges": {"alpha": [1, None]}}
+
+    def call() -> NDArray[np.float64]:
+        fit = powerlaw.Fit(values, verbose=False, **unbounded)
+        return np.array([fit.alpha, fit.xmin, fit.D])
+
+    return call
+
+
+def powerlaw_version(shape: Shape) -> Call:
+    """The version of powerlaw as numbers; none where it is not installed."""
+    return lambda: np.array([float(part) for part in _powerlaw_version().split(".") if part])
+
+
+def _powerlaw_version() -> str:
+    try:
+        return metadata.version("powerlaw")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def gemm(dtype: type[np.floating[Any]]) -> Callable[[Shape], Call]:
@@ -102,8 +167,11 @@ def gemm(dtype: type[np.floating[Any]]) -> Callable[[Shape], Call]:
 
 
 TASKS: dict[str, Callable[[Shape], Call]] = {
-    "esd_ours": esd_ours, "esd_peer": esd_peer, "esd_stand_in": esd_stand_in, "fit_ours": fit_ours, "fit_peer": fit_peer,
-    "dgemm": gemm(np.float64), "sgemm": gemm(np.float32),
+    "esd_ours": esd_ours, "esd_peer": esd_peer, "esd_stand_in": esd_stand_in,
+    "dgemm": gemm(np.float64), "sgemm": gemm(np.float32), "powerlaw_version": powerlaw_version,
+} | {
+    f"{fit.__name__} {family}": partial(fit, family)
+    for fit in (fit_ours, fit_count, fit_peer, fit_powerlaw) for family in FAMILIES
 }  # fmt: skip
 
 
@@ -116,10 +184,12 @@ def main() -> None:
         call = TASKS[request["task"]](tuple(request["shape"]))
         channel.write("ready\n")
         sys.stdin.readline()
-        wall, cpu = time.perf_counter(), time.process_time()
-        values = call()
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        channel.write(json.dumps({"cpu": cpu, "wall": wall, "values": values.tolist()}) + "\n")
+        begin_wall, begin, calls, cpu = time.perf_counter(), time.process_time(), 0, 0.0
+        while cpu < LEAST_SECONDS:
+            values, calls = call(), calls + 1
+            cpu = time.process_time() - begin
+        wall = time.perf_counter() - begin_wall
+        channel.write(json.dumps({"cpu": cpu / calls, "wall": wall / calls, "values": values.tolist()}) + "\n")
 
 
 if __name__ == "__main__":

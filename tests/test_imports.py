@@ -22,7 +22,7 @@ FLOORS = (
     ("geometry", "models"),
     ("lora",),
     ("layers",),
-    ("spectral.gram",),
+    ("spectral.gram", "spectral.scan"),
     ("spectral.eigen", "spectral.powerlaw", "spectral.norms", "spectral.detx", "spectral.density", "spectral.statistics"),
     ("spectral.ranks", "spectral.lowrank"),
     ("reading", "metrics"),

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ww_static.spectral import scan
 from ww_static.spectral.missing import Missing
 
 _CONSTANT = 1e-9  # spread of data that has no tail
 _TIE = 1e-12  # distances closer than this are recomputed by the reference expression
 _NEAR = 1e-9  # distances closer than this may be decided otherwise by another processor
-_BLOCK = 2**17
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,67 +89,54 @@ def tail(eigenvalues: NDArray[np.float64], sides: int = 1, minimum_tail: int = 2
         return Missing("too_few_evals")
     if x[-1] - x[0] <= _CONSTANT * x[0]:
         return Missing("constant_esd")
-    found = candidates(x, sides, minimum_tail)
-    smallest = float(found.D.min())
-    if not smallest < 1:
+    tails = scan.tails(x, minimum_tail)
+    if len(tails.admissible) == 0:
         return Missing("fit_degenerate")
-    ties = np.flatnonzero(smallest + _TIE >= found.D)
-    exact = [_reference_distance(x, int(i), float(found.alpha[i]), sides) for i in ties]
+    near = scan.nearest(tails, sides, _NEAR)
+    if not near.D.min() < 1:
+        return Missing("fit_degenerate")
+    ties, exact = _ties(x, tails, near.index, near.D, sides)
     winner = int(ties[int(np.argmin(exact))])
-    close = found.xmin[smallest + _NEAR >= found.D]
     return TailFit(
-        alpha=float(found.alpha[winner]),
+        alpha=float(tails.alpha[winner]),
         xmin=float(x[winner]),
-        D=min(exact),
+        D=float(exact.min()),
         n=len(x),
         k=len(x) - winner,
-        near_tie=bool(np.any(np.abs(close / x[winner] - 1) > _NEAR)),
+        near_tie=bool(np.any(np.abs(x[near.index] / x[winner] - 1) > _NEAR)),
     )
 
 
 def candidates(x: NDArray[np.float64], sides: int = 1, minimum_tail: int = 2) -> Candidates:
-    """alpha and D of every candidate xmin: the curve `ks_D` against `ks_xmins`.
+    """alpha and D of every candidate xmin: the curve `ks_D` against `ks_xmins`; its values are those of `tail`.
 
     Args:
         x: float64, shape (n,), n >= 2, ascending, all positive.
         sides, minimum_tail: as in `tail`.
     """
-    n = len(x)
-    logs = np.log(x)
-    k = np.arange(n, 1, -1, dtype=np.float64)
-    # S_i = sum_{j>=i} (n - 1 - j)(l_{j+1} - l_j): terms >= 0, so nothing cancels
-    S = np.cumsum((np.diff(logs) * np.arange(n - 1, 0, -1))[::-1])[::-1]
-    with np.errstate(divide="ignore", over="ignore"):
-        alpha = 1 + k / S
-    live = (S > 0) & np.isfinite(alpha) & (alpha > 1) & (k >= minimum_tail)
-    D = np.ones(n - 1)
-    step = max(1, _BLOCK // n)
-    for start in range(0, n - 1, step):
-        rows = start + np.flatnonzero(live[start : start + step])
-        if len(rows):
-            D[rows] = _distances(logs, rows, alpha[rows], sides)
-    return Candidates(x[:-1], np.where(live, alpha, np.nan), np.minimum(D, 1.0))
+    tails = scan.tails(x, minimum_tail)
+    D = np.ones(len(x) - 1)
+    if len(tails.admissible):
+        found = np.minimum(scan.distances(tails, sides), 1.0)
+        D[tails.admissible] = found
+        ties, exact = _ties(x, tails, tails.admissible, found, sides)
+        D[ties] = exact
+    return Candidates(x[:-1], tails.alpha, D)
 
 
-def _distances(
-    logs: NDArray[np.float64], rows: NDArray[np.intp], alpha: NDArray[np.float64], sides: int
-) -> NDArray[np.float64]:
-    n, first = len(logs), int(rows[0])
-    k = (n - rows)[:, None]
-    steps = np.arange(first, n)[None, :] - rows[:, None]  # j - i, negative below the candidate
-    inside = steps >= 0
-    rise = np.where(inside, (1 - alpha)[:, None] * (logs[None, first:] - logs[rows][:, None]), 0.0)
-    gap = 1 - np.exp(rise) - steps / k
-    distance: NDArray[np.float64] = np.max(np.abs(gap), axis=1, where=inside, initial=0.0)
-    if sides == 2:
-        distance = np.maximum(distance, np.max(np.abs(gap - 1 / k), axis=1, where=inside, initial=0.0))
-    return distance
+def _ties(
+    x: NDArray[np.float64], tails: scan.Tails, index: NDArray[np.intp], D: NDArray[np.float64], sides: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The candidates too close to the smallest D to tell apart, and their distances by the reference expression."""
+    ties = index[scan.close_to_smallest(D, _TIE)]
+    return ties, np.array([_reference_distance(x, int(i), float(tails.alpha[i]), sides) for i in ties])
 
 
 def _reference_distance(x: NDArray[np.float64], i: int, alpha: float, sides: int) -> float:
     """D_i by the textbook expression, which decides ties."""
     points, k = x[i:], len(x) - i
-    fitted = 1 - (points / x[i]) ** (1 - alpha)
+    with np.errstate(over="ignore"):  # a ratio beyond float64 has the share 0 in the tail, which is what comes out
+        fitted = 1 - (points / x[i]) ** (1 - alpha)
     distance = float(np.max(np.abs(fitted - np.arange(k) / k)))
     if sides == 2:
         distance = max(distance, float(np.max(np.abs(np.arange(1, k + 1) / k - fitted))))
