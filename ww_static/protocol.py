@@ -117,7 +117,7 @@ class TensorSpec:
             weight, ``one_hot`` for a dense weight that one-hot values choose rows of, or ``bias``; None when nothing says.
         op_path: path of the operator that uses it, in a format with a graph; the user's name of the layer, in Keras 3.
         reason: why it is not analysed, when the file itself says so: ``quant_aux``, ``quantized``, ``unsupported_layout``,
-            ``unsupported_dtype``, ``no_data``, ``ema``.
+            ``unsupported_rank``, ``unsupported_dtype``, ``no_data``, ``ema``.
     """
 
     name: str

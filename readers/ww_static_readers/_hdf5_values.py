@@ -12,7 +12,7 @@ import math
 import zlib
 from array import array
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ww_static import dtypes, storage
 from ww_static.errors import FormatError, LimitError
@@ -184,7 +184,7 @@ class _Chunks:
         """What stands where no chunk was ever written, in the byte order of the file."""
         import numpy as np
 
-        order = ">" if self.found.swapped else "<"
+        order: Literal["<", ">"] = ">" if self.found.swapped else "<"
         known = np.dtype(_KNOWN.get(self.found.dtype, self._stored)).newbyteorder(order)
         value = np.zeros((), known)
         with guarded(self._where):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -94,7 +94,7 @@ def _filled(path: Path, kind: Any, value: Any, order: str) -> Any:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("dtype", ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?"])
-def test_the_fill_value_of_every_dtype_is_that_of_h5py(tmp_path: Path, dtype: str, order: str) -> None:
+def test_the_fill_value_of_every_dtype_is_that_of_h5py(tmp_path: Path, dtype: str, order: Literal["<", ">"]) -> None:
     stored = np.dtype(dtype).newbyteorder(order)
     bits = _filled(tmp_path / "m.h5", h5py.h5t.py_create(stored, logical=True), np.array(1, stored), order)
     with ww.open(tmp_path / "m.h5") as checkpoint:
