@@ -177,10 +177,16 @@ class ModelFile:
     """A model among the files of a folder: the file to open for it (an index, the first of its shards), and its name.
 
     An empty name stands for that of the folder.
+
+    Attributes:
+        file: the file to open.
+        model: name of the model.
+        parts: other files of the folder that belong to it, so that nobody takes them for models of their own.
     """
 
     file: str
     model: str
+    parts: tuple[str, ...] = ()
 
 
 class Reader(Protocol):

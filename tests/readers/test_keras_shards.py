@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import ww_static as ww
 from keras_files import keras3, shards, values
 from keras_opened import VARS, found, problem, read, specs
 from ww_static import registry
@@ -30,10 +31,65 @@ def test_shards_are_one_model_by_their_index(tmp_path: Path) -> None:
     for name, array in {**VARS, **second}.items():
         assert np.array_equal(read(path, name), array)
     assert keras.models(["x.weights.json", "x_00000.weights.h5", "x_00001.weights.h5", "y.keras", "z.hdf5"]) == [
-        ModelFile("x.weights.json", "x"),
+        ModelFile("x.weights.json", "x", ("x_00000.weights.h5", "x_00001.weights.h5")),
         ModelFile("y.keras", "y"),
         ModelFile("z.hdf5", "z"),
     ]
+
+
+SECOND = {"layers/a/vars/0": values(30, 20)}
+
+
+def test_one_shard_opens_the_whole_model_by_the_index_beside_it(tmp_path: Path) -> None:
+    shards(tmp_path, [VARS, SECOND])
+    for number in (0, 1):
+        path = tmp_path / f"x_0000{number}.weights.h5"
+        assert set(specs(path)) == {*VARS, *SECOND}
+        assert found(path) == []
+        for name, array in {**VARS, **SECOND}.items():
+            assert np.array_equal(read(path, name), array)
+        with ww.open(path) as checkpoint:
+            names = {os.path.basename(one.path) for one in checkpoint.identities}
+        assert names == {"x.weights.json", "x_00000.weights.h5", "x_00001.weights.h5"}
+        assert ww.analyze(path).exit_code == 0
+
+
+def test_one_shard_without_its_index_is_not_taken_for_a_whole_model(tmp_path: Path) -> None:
+    index = shards(tmp_path, [VARS, SECOND])
+    (tmp_path / "x_00001.weights.h5").rename(tmp_path / "x_00007.weights.h5")
+    words = json.loads(index.read_text())
+    words["weight_map"].pop("/layers/a/vars")
+    index.write_text(json.dumps(words))
+    other = tmp_path / "x_00007.weights.h5"
+    assert set(specs(other)) == set(SECOND)
+    assert found(other) == [("missing_part", "shard")]
+    index.unlink()
+    for path, held in ((tmp_path / "x_00000.weights.h5", VARS), (other, SECOND)):
+        assert set(specs(path)) == set(held)
+        assert found(path) == [("missing_part", "shard")]
+        assert ww.analyze(path).exit_code == 3
+    assert ww.analyze(tmp_path).exit_code == 3
+    other.rename(tmp_path / "epoch_7.weights.h5")
+    assert found(tmp_path / "epoch_7.weights.h5") == []
+
+
+def test_the_index_beside_a_shard_cannot_lead_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    index = shards(tmp_path / "in", [VARS, SECOND])
+    index.rename(tmp_path / "out.json")
+    index.symlink_to("../out.json")
+    assert problem(tmp_path / "in" / "x_00000.weights.h5").category == "path_escape"
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_the_shards_of_an_index_in_a_folder_are_no_variants_of_it(tmp_path: Path, missing: bool) -> None:
+    shards(tmp_path, [VARS, SECOND])
+    if missing:
+        (tmp_path / "x_00001.weights.h5").unlink()
+    keras3(tmp_path / "y.h5", VARS)
+    result = ww.analyze(tmp_path)
+    assert "duplicate_variant" not in result.findings.column("category").to_pylist()
+    assert [row.category for row in result if row.status == "error"] == ["missing_part"] * missing
 
 
 def test_an_index_is_recognized_before_that_of_safetensors(tmp_path: Path) -> None:
