@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+import keras_files
 import ww_static as ww
 from onnx_support import model_of, raw_tensor, save, typed_tensor
 from support import safetensors_bytes
@@ -179,6 +180,35 @@ def test_the_same_values_have_one_fingerprint_and_one_spectrum(
         for column in (*METRICS, *MOMENTS):
             assert near(getattr(row, column), getattr(other, column)), f"{name} {column}"
         assert row.null_reasons == other.null_reasons, name
+
+
+KERAS = {
+    "encoder.0.weight": ("first", "Dense", "kernel:0"), "encoder.1.weight": ("second", "Dense", "kernel:0"),
+    "encoder.2.weight": ("third", "Dense", "kernel:0"), "conv.weight": ("taps", "Conv2D", "kernel:0"),
+    "encoder.0.bias": ("first", "Dense", "bias:0"),
+}  # fmt: skip
+
+
+def test_a_model_as_keras_saves_it_has_the_same_spectra(tmp_path: Path, expected: dict[str, LayerRow]) -> None:
+    """Names, classes and the order of a kernel's axes are those of Keras: only the kernel has another fingerprint."""
+    held, layers = model(), dict[str, dict[str, NDArray[Any]]]()
+    for name, (layer, _, weight) in KERAS.items():
+        array = held[name].array
+        layers.setdefault(layer, {})[f"{layer}/{weight}"] = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
+    classes = {layer: kind for layer, kind, _ in KERAS.values()}
+    config = keras_files.configuration(*(keras_files.layer(kind, layer) for layer, kind in classes.items()))
+    path = keras_files.legacy(tmp_path / "m.h5", layers, config, {"adam/first_m:0": held["encoder.0.weight"].array})
+    rows = {row.name: row for row in ww.analyze(path, esd="f64")}
+    assert len(rows) == len(KERAS) + 1
+    for name, (layer, _, weight) in KERAS.items():
+        row, other = rows[f"{layer}/{layer}/{weight}"], expected[name]
+        turned = name == "conv.weight"
+        assert (row.content_hash == other.content_hash) != turned
+        assert (row.shape == other.shape) != turned
+        for column in SHAPE:
+            assert column == "shape" or getattr(row, column) == getattr(other, column), f"{name} {column}"
+        for column in (*METRICS, *MOMENTS):
+            assert near(getattr(row, column), getattr(other, column)), f"{name} {column}"
 
 
 def near(value: Any, other: Any) -> bool:

@@ -151,6 +151,8 @@ def _graph(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts) ->
     if spec.role in ("dense", "one_hot") and rank == 2:
         named = _matrix(spec, facts)
         return named if named.name in ("attention", "head") else Kind("dense", source)
+    if spec.role == "dense" and spec.axes is not None and set(spec.axes) == {"in", "out"}:
+        return Kind("dense", source)
     if spec.role == "attention" and (rank == 2 or spec.axes is not None):
         return Kind("attention", source)
     if spec.role in ("embedding", "fused_qkv") and rank == 2:

@@ -192,7 +192,7 @@ def _too_small(part: Part) -> str | None:
 
 
 def _orientation(spec: TensorSpec, kind: Kind, facts: Facts) -> str | None:
-    if spec.axes is not None and kind.name == "attention":
+    if spec.axes is not None and (kind.name == "attention" or (kind.name == "dense" and set(spec.axes) == {"in", "out"})):
         return ",".join(spec.axes)
     if len(spec.shape) != 2 or kind.name in ("buffer", "optimizer", "quant_aux", "bias"):
         return None

@@ -117,7 +117,7 @@ class TensorSpec:
             weight, ``one_hot`` for a dense weight that one-hot values choose rows of, or ``bias``; None when nothing says.
         op_path: path of the operator that uses it, in a format with a graph; the user's name of the layer, in Keras 3.
         reason: why it is not analysed, when the file itself says so: ``quant_aux``, ``quantized``, ``unsupported_layout``,
-            ``unsupported_dtype``, ``no_data``, ``ema``.
+            ``unsupported_rank``, ``unsupported_dtype``, ``no_data``, ``ema``.
     """
 
     name: str
@@ -177,10 +177,16 @@ class ModelFile:
     """A model among the files of a folder: the file to open for it (an index, the first of its shards), and its name.
 
     An empty name stands for that of the folder.
+
+    Attributes:
+        file: the file to open.
+        model: name of the model.
+        parts: other files of the folder that belong to it, so that nobody takes them for models of their own.
     """
 
     file: str
     model: str
+    parts: tuple[str, ...] = ()
 
 
 class Reader(Protocol):

@@ -12,7 +12,7 @@ import math
 import zlib
 from array import array
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ww_static import dtypes, storage
 from ww_static.errors import FormatError, LimitError
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _OURS = (_hdf5.DEFLATE, _hdf5.SHUFFLE, _hdf5.FLETCHER32)
+# What libhdf5 gives a fill value as, where h5py has no name for the type in the file: nothing is lost but the bits of a NaN.
+_KNOWN = {"BF16": "f4", "BOOL": "i1"}
 _SUM_BLOCK = 2**12  # words of a checksum that are added at once: far from 64 bits, and little memory
 # Where one run of a window lies: number of the chunk, indices inside it, indices of the result.
 _Run = tuple[int, slice, slice]
@@ -182,12 +184,19 @@ class _Chunks:
         """What stands where no chunk was ever written, in the byte order of the file."""
         import numpy as np
 
-        value = np.zeros((), self._stored.newbyteorder(">" if self.found.swapped else "<"))
+        order: Literal["<", ">"] = ">" if self.found.swapped else "<"
+        known = np.dtype(_KNOWN.get(self.found.dtype, self._stored)).newbyteorder(order)
+        value = np.zeros((), known)
         with guarded(self._where):
             plan = self._dataset.get_create_plist()
-            if plan.fill_value_defined() == self._h5py.h5d.FILL_VALUE_USER_DEFINED and self.found.dtype not in ("BF16", "BOOL"):
+            if plan.fill_value_defined() == self._h5py.h5d.FILL_VALUE_USER_DEFINED:
                 plan.get_fill_value(value)
-        return value.view(self._stored)
+        if self.found.dtype != "BF16":
+            return value.view(self._stored)
+        bits = int(value.view(f"{order}u4"))
+        if bits & 0xFFFF:
+            raise FormatError("unsupported", self._where, "its fill value cannot be had as it is stored")
+        return np.array(bits >> 16, f"{order}u2").view(self._stored)
 
     def _from_library(self, numbers: tuple[int, ...]) -> NDArray[Any]:
         """One chunk as libhdf5 decodes it, cut at the ends of the dataset; the bytes as they are stored."""
@@ -233,11 +242,12 @@ def undone(raw: bytes, filters: Sequence[tuple[int, tuple[int, ...]]], mask: int
         FormatError: ``corrupt``, ``crc_mismatch``.
     """
     room = nbytes + 4 * sum(code == _hdf5.FLETCHER32 for code, _ in filters)
-    for number, (code, values) in reversed(list(enumerate(filters))):
-        if mask & (1 << number):
-            continue
+    undo = [(code, values) for number, (code, values) in enumerate(filters) if not mask & (1 << number)]
+    while undo:
+        code, values = undo.pop()
         if code == _hdf5.DEFLATE:
-            raw = _inflated(raw, room, where)
+            left = sum(one == _hdf5.DEFLATE for one, _ in undo)  # what was deflated before may have grown by it
+            raw = _inflated(raw, room + left * (nbytes // 1000 + 64), where)
         elif code == _hdf5.SHUFFLE:
             raw = _unshuffled(raw, values[0] if values else 1)
         else:

@@ -18,16 +18,24 @@ _MOST_FINDINGS = 100
 _HOMES = ("keras.", "tensorflow.keras.", "tensorflow.python.keras.", "tf_keras.")
 
 
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer, or the one that it wraps: its class, and the equation of one that has it."""
+
+    kind: str
+    equation: str | None = None
+
+
 @dataclass(slots=True)
 class Config:
     """What a configuration says.
 
     Attributes:
-        layers: name of a layer -> its class, or that of the layer it wraps; None where two layers disagree.
+        layers: name of a layer -> what it is; None where two layers disagree.
         findings: what it would run, or why it was not understood.
     """
 
-    layers: dict[str, str | None] = field(default_factory=dict)
+    layers: dict[str, Layer | None] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -90,7 +98,7 @@ def _name(one: dict[str, Any]) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _note(one: dict[str, Any], layers: dict[str, str | None]) -> None:
+def _note(one: dict[str, Any], layers: dict[str, Layer | None]) -> None:
     """Name and class of a layer; a wrapper (bidirectional, distributed over time, a cell in a loop) has the class inside it."""
     kind, name, inner = one.get("class_name"), _name(one), one.get("config")
     if not isinstance(kind, str) or name is None or not isinstance(inner, dict):
@@ -102,4 +110,6 @@ def _note(one: dict[str, Any], layers: dict[str, str | None]) -> None:
         kind, inner = wrapped["class_name"], wrapped.get("config")
         if not isinstance(inner, dict):
             break
-    layers[name] = kind if layers.get(name, kind) == kind else None
+    equation = inner.get("equation") if isinstance(inner, dict) else None
+    layer = Layer(kind, equation if isinstance(equation, str) else None)
+    layers[name] = layer if layers.get(name, layer) == layer else None

@@ -12,7 +12,7 @@ from ww_static_readers import _hdf5
 from ww_static_readers._hdf5 import Dataset, Tree
 from ww_static_readers._hdf5_attributes import Attributes
 from ww_static_readers._hdf5_file import Library, Stretch, superblock
-from ww_static_readers._keras_config import looked_at
+from ww_static_readers._keras_config import Layer, looked_at
 from ww_static_readers._keras_names import Names, Use
 
 _MODEL = "model_weights"
@@ -112,6 +112,7 @@ def _spec(
         extent=Extent(path, stretch.begin + (one.offset or 0), one.nbytes) if flat else None,
         encoding=encoding,
         role=use.role,
+        reason=use.reason,
         op_path=called,
     )
 
@@ -142,9 +143,9 @@ class _Texts:
                 number += 1
         return found
 
-    def classes(self, root: Mapping[str, list[bytes]], beside: bytes | None, limits: Limits) -> dict[str, str | None]:
-        """Name of a layer -> its class, from every configuration that there is; what they would run is found."""
-        layers: dict[str, str | None] = {}
+    def classes(self, root: Mapping[str, list[bytes]], beside: bytes | None, limits: Limits) -> dict[str, Layer | None]:
+        """Name of a layer -> what it is, from every configuration that there is; what they would run is found."""
+        layers: dict[str, Layer | None] = {}
         sources = [("config.json", beside)] if beside is not None else []
         sources += [(name, root[name][0]) for name in ("model_config", "training_config") if root.get(name)]
         for where, raw in sources:

@@ -11,13 +11,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ww_static_readers import _keras_einsum, _keras_heads
+from ww_static_readers._keras_config import Layer
+
 _NUMBERS = re.compile(r"(?:_\d+)+$")
 _TENSOR = re.compile(r":\d+$")
 _PASSED = frozenset(("layers", "cell", "layer", "forward_layer", "backward_layer", "vars"))
 _MOST_DEPTH = 40  # of groups that can have a layer; longer paths are not Keras's
 _CONTAINERS = frozenset(("functional", "sequential", "model"))
-_QUERY = re.compile(r"(?:query|key|value)(?:_dense)?")
-_OUTPUT = re.compile(r"(?:attention_output|output_dense)")
 
 # Class in lower case without underscores -> what its weights are for.
 _FAMILIES = {
@@ -50,10 +51,11 @@ GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a weight is for, and what its axes are; None where nothing says."""
+    """What a weight is for, what its axes are, and why it is not analysed; None where nothing says."""
 
     role: str | None = None
     axes: tuple[str, ...] | None = None
+    reason: str | None = None
 
 
 class Names:
@@ -61,12 +63,12 @@ class Names:
 
     Args:
         shapes: path of every tensor -> its shape.
-        layers: name of a layer -> its class, from the configuration; None where two layers disagree.
+        layers: name of a layer -> what the configuration says of it; None where two layers disagree.
         called: path of a group of Keras 3 -> the user's name of its layer.
     """
 
     def __init__(
-        self, shapes: Mapping[str, tuple[int, ...]], layers: Mapping[str, str | None], called: Mapping[str, str]
+        self, shapes: Mapping[str, tuple[int, ...]], layers: Mapping[str, Layer | None], called: Mapping[str, str]
     ) -> None:
         self._shapes = shapes
         self._layers = layers
@@ -78,17 +80,15 @@ class Names:
         shape = self._shapes[path]
         numbered = bool(above) and above[-1] == "vars" and leaf.isdecimal()
         inner = above[:-1] if numbered else above
-        part = _NUMBERS.sub("", inner[-1]) if inner else ""
         family = self._numbered_family(above) if numbered else self._named_family(above)
-        if family is None:
-            heads = numbered and part.endswith("_dense") and (_QUERY.fullmatch(part) or _OUTPUT.fullmatch(part))
-            family = "attention" if heads else self._recurrent_family(path, numbered)
-        if numbered:
-            order = _WEIGHTS.get(family or "", ())
-            weight = order[int(leaf)] if len(leaf) < 3 and int(leaf) < len(order) else ""
-        else:
-            weight = _TENSOR.sub("", leaf)
-        return _use(family, weight, part, shape)
+        family = family or self._recurrent_family(path, numbered)
+        weight = _weight(family, leaf) if numbered else _TENSOR.sub("", leaf)
+        use = None
+        if weight == "kernel" and family in (None, "dense", "attention") and len(shape) > 1:
+            use = self._product(family, inner, f"vars/{leaf}" if numbered else leaf, len(shape))
+        use = use or _use(family, weight, shape)
+        unordered = family is not None and use == Use() and len(shape) > 2
+        return Use(reason="unsupported_rank") if unordered else use
 
     def called(self, path: str) -> str | None:
         """The user's names of the layers around a weight of Keras 3, from the outside in."""
@@ -96,12 +96,31 @@ class Names:
         names = [self._called.get("/".join(parts[:end])) for end in range(1, min(len(parts) - 1, _MOST_DEPTH))]
         return "/".join(name for name in names if name) or None
 
+    def _product(self, family: str | None, inner: Sequence[str], tail: str, rank: int) -> Use | None:
+        """A kernel with several axes of inputs or outputs: by the equation of its layer, or as heads of attention."""
+        equation = self._equation(inner, tail.startswith("vars/"))
+        if equation is not None:
+            axes = _keras_einsum.axes_of(equation, rank)
+            return Use("dense", axes) if axes else Use(reason="unsupported_rank" if rank > 2 else "unsupported_layout")
+        if rank < 3 or not inner or not _keras_heads.is_projection(inner[-1]):
+            return None
+        axes = _keras_heads.axes_of(inner, tail, self._shapes, family == "attention")
+        return Use("attention", axes) if axes else Use(reason="unsupported_rank")
+
+    def _equation(self, inner: Sequence[str], numbered: bool) -> str | None:
+        if numbered:
+            layer = self._layers.get(self._called.get("/".join(inner), "")) if len(inner) < _MOST_DEPTH else None
+        else:
+            layer = next((self._layers[part] for part in reversed(inner) if part in self._layers), None)
+        return layer.equation if layer is not None and _family(layer.kind) == "dense" else None
+
     def _numbered_family(self, above: Sequence[str]) -> str | None:
         for end in range(len(above) - 1, 0, -1):
             part, user = above[end - 1], self._called.get("/".join(above[:end])) if end < _MOST_DEPTH else None
             family = _family(part) if part not in _PASSED else None
             if family is None and user is not None:
-                family = _family(self._layers.get(user) or user)
+                layer = self._layers.get(user)
+                family = _family(layer.kind if layer is not None else user)
             if family is not None:
                 return family
         return None
@@ -109,9 +128,9 @@ class Names:
     def _named_family(self, above: Sequence[str]) -> str | None:
         for names in (above, [_NUMBERS.sub("", part) for part in above]):
             for part in reversed(names):
-                kind = self._layers.get(part)
-                if kind is not None and kind.lower() not in _CONTAINERS:
-                    return _family(kind)
+                layer = self._layers.get(part)
+                if layer is not None and layer.kind.lower() not in _CONTAINERS:
+                    return _family(layer.kind)
         return next((family for part in reversed(above) if (family := _family(part)) is not None), None)
 
     def _recurrent_family(self, path: str, numbered: bool) -> str | None:
@@ -131,7 +150,13 @@ def _family(name: str) -> str | None:
     return _FAMILIES.get(_NUMBERS.sub("", name).replace("_", "").lower())
 
 
-def _use(family: str | None, weight: str, part: str, shape: tuple[int, ...]) -> Use:
+def _weight(family: str | None, number: str) -> str:
+    """The name of a numbered weight; of a layer without a known class, the first may be a kernel."""
+    order = _WEIGHTS.get(family or "", ("kernel",))
+    return order[int(number)] if len(number) < 3 and int(number) < len(order) else ""
+
+
+def _use(family: str | None, weight: str, shape: tuple[int, ...]) -> Use:
     rank = len(shape)
     kernel = ("kernel",) * (rank - 2)
     if weight.endswith("bias"):
@@ -148,10 +173,6 @@ def _use(family: str | None, weight: str, part: str, shape: tuple[int, ...]) -> 
         return Use(family, ("in", "out"))
     if (family == "embedding" or weight == "embeddings") and weight in ("embeddings", "kernel") and rank == 2:
         return Use("embedding")
-    if family == "attention" and weight == "kernel" and rank == 3:
-        if _OUTPUT.fullmatch(part):
-            return Use("attention", ("in", "in", "out"))
-        return Use("attention", ("in", "out", "out")) if _QUERY.fullmatch(part) else Use()
     if family == "dense" and weight == "kernel" and rank == 2:
         return Use("dense", ("in", "out"))
     return Use()

@@ -8,6 +8,7 @@ with a map from groups to `x_00000.weights.h5` and so on. Source: keras/src/savi
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _WEIGHTS, _CONFIG = "model.weights.h5", "config.json"
 _MEMBERS = (b"metadata.json", b"model.weights.h5")  # what comes first; a zip of other programs may begin with `config.json`
 _INDEX_SUFFIX = ".weights.json"
+_SHARD = re.compile(r"(.+)_[0-9]{5}\.weights\.h5")
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 _MODEL_SUFFIXES = (".weights.h5", ".h5", ".hdf5", ".keras")
 _FOREIGN = (
@@ -55,34 +57,42 @@ def sniff(path: Path, head: bytes) -> bool:
 
 def models(names: Sequence[str]) -> list[ModelFile]:
     """Every archive, HDF5 file and index; the shards of an index belong to it, TensorFlow's copy of other weights is none."""
-    indexed = {name[: -len(_INDEX_SUFFIX)] for name in names if name.lower().endswith(_INDEX_SUFFIX)}
+    shards = [(name, match[1] + _INDEX_SUFFIX) for name in names if (match := _SHARD.fullmatch(name)) is not None]
+    present = set(names)
+    indexed = {name for name, index in shards if index in present}
     copied = any(name.lower().endswith((".safetensors", ".safetensors.index.json")) for name in names)
     found = []
     for name in names:
         if name.lower().endswith(_INDEX_SUFFIX):
-            found.append(ModelFile(name, name[: -len(_INDEX_SUFFIX)] or name))
+            parts = tuple(shard for shard, index in shards if index == name)
+            found.append(ModelFile(name, name[: -len(_INDEX_SUFFIX)] or name, parts))
             continue
         suffix = next((one for one in _MODEL_SUFFIXES if name.lower().endswith(one)), None)
         if suffix is None or (copied and name.startswith("tf_model")):
             continue
-        stem, _, number = name[: -len(suffix)].rpartition("_")
-        if suffix != ".weights.h5" or stem not in indexed or not number.isdecimal():
+        if name not in indexed:
             found.append(ModelFile(name, name[: -len(suffix)] or name))
     return found
 
 
 def open(path: Path, limits: Limits) -> KerasCheckpoint:  # the reader contract names this function
-    """Lists the datasets of a file, of the weights in an archive, or of every shard of an index.
+    """Lists the datasets of a file, of the weights in an archive, or of every shard of an index or of the one beside a shard.
 
     Raises:
         FormatError: the file is malformed; see docs/formats.md for the categories.
     """
     descriptor = storage.open_file(path)
+    alone: list[Finding] = []
     try:
         size = os.fstat(descriptor).st_size
         head = storage.read_at(descriptor, 0, min(size, 64), "")
         if head.lstrip()[:1] == b"{":
             return _open_index(path, descriptor, size, limits)
+        if head.startswith(SIGNATURE) and (match := _SHARD.fullmatch(path.name)) is not None:
+            whole = _open_beside(path, match[1] + _INDEX_SUFFIX, limits)
+            if isinstance(whole, KerasCheckpoint):
+                return whole
+            alone.append(whole)
         if head.startswith(_zip.MAGIC):
             contents, stretch = _open_archive(path, descriptor, size, limits)
         else:
@@ -91,7 +101,7 @@ def open(path: Path, limits: Limits) -> KerasCheckpoint:  # the reader contract 
     finally:
         os.close(descriptor)
     part = _Part(contents, None, stretch.begin, stretch.size, stretch.data)
-    return KerasCheckpoint(path.parent, {path.name: part}, contents.findings, limits)
+    return KerasCheckpoint(path.parent, {path.name: part}, [*alone, *contents.findings], limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +196,24 @@ def _inflated(descriptor: int, member: Member, limits: Limits) -> bytes:
         problem = f"inflates to {member.size} bytes, limit {limits.inflated_bytes}"
         raise LimitError("limit", f"member '{member.name:.200}'", problem)
     return b"".join(_zip.inflate(descriptor, member, limits))
+
+
+def _open_beside(path: Path, index: str, limits: Limits) -> KerasCheckpoint | Finding:
+    """The model that the file at `path` is a shard of, by the index beside it; or what is missing to say so."""
+    try:
+        descriptor = storage.open_inside(path.parent, index, "shard")
+    except FormatError as error:
+        if error.category != "missing_part":
+            raise
+        return Finding("missing_part", "shard", f"is called as one of several files, and '{index:.200}' is not beside it")
+    try:
+        whole = _open_index(path.parent / index, descriptor, os.fstat(descriptor).st_size, limits)
+    finally:
+        os.close(descriptor)
+    if os.fspath(path) not in whole.files:
+        return Finding("missing_part", "shard", f"is called as one of several files, and '{index:.200}' does not name it")
+    whole.files = (os.fspath(path.parent / index), *whole.files)
+    return whole
 
 
 def _open_index(path: Path, descriptor: int, size: int, limits: Limits) -> KerasCheckpoint:

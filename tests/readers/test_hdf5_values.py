@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -71,6 +71,54 @@ def test_chunks_that_were_never_written_hold_the_fill_value(tmp_path: Path, orde
         assert np.array_equal(checkpoint.read(checkpoint.spec("w")), expected)
 
 
+def _bfloat16(order: str) -> Any:
+    kind = h5py.h5t.IEEE_F16LE.copy()
+    kind.set_fields(15, 7, 8, 0, 7)
+    kind.set_ebias(127)
+    kind.set_order(h5py.h5t.ORDER_LE if order == "<" else h5py.h5t.ORDER_BE)
+    return kind
+
+
+def _filled(path: Path, kind: Any, value: Any, order: str) -> Any:
+    """A dataset of one written chunk of four; its values as libhdf5 gives them, in the bytes of the file."""
+    with h5py.File(path, "w") as file:
+        plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plan.set_chunk((4, 4))
+        plan.set_fill_value(value)
+        one = h5py.h5d.create(file.id, b"w", kind, h5py.h5s.create_simple((7, 7)), plan)
+        one.write_direct_chunk((0, 0), bytes(16 * kind.get_size()))
+        stored = np.empty((7, 7), f"{order}u{kind.get_size()}")
+        one.read(h5py.h5s.ALL, h5py.h5s.ALL, stored, kind)
+    return stored
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?"])
+def test_the_fill_value_of_every_dtype_is_that_of_h5py(tmp_path: Path, dtype: str, order: Literal["<", ">"]) -> None:
+    stored = np.dtype(dtype).newbyteorder(order)
+    bits = _filled(tmp_path / "m.h5", h5py.h5t.py_create(stored, logical=True), np.array(1, stored), order)
+    with ww.open(tmp_path / "m.h5") as checkpoint:
+        read = checkpoint.read(checkpoint.spec("w"))
+    assert read[6, 6] == 1
+    assert np.array_equal(read.view(f"<u{stored.itemsize}"), bits)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("value", [1.5, -3.0, np.inf, 2.0**-130])
+def test_the_fill_value_of_bfloat16_is_that_of_h5py(tmp_path: Path, value: float, order: str) -> None:
+    bits = _filled(tmp_path / "m.h5", _bfloat16(order), np.array(value, "f4"), order)
+    with ww.open(tmp_path / "m.h5") as checkpoint:
+        read = checkpoint.read(checkpoint.spec("w"))
+    assert float(read[6, 6]) == value
+    assert np.array_equal(read.view("<u2"), bits)
+
+
+def test_a_fill_value_that_cannot_be_had_as_it_is_stored_is_an_error_of_its_tensor(tmp_path: Path) -> None:
+    _filled(tmp_path / "m.h5", _bfloat16("<"), np.array(np.nan, "f4"), "<")
+    with ww.open(tmp_path / "m.h5") as checkpoint, pytest.raises(FormatError, match="unsupported: tensor 'w': its fill value"):
+        checkpoint.read(checkpoint.spec("w"))
+
+
 @pytest.mark.parametrize("version", ["earliest", "latest"])
 @pytest.mark.parametrize("most", [None, (None, 20), (None, None), (20, 20)])
 def test_every_index_of_chunks_is_understood(tmp_path: Path, version: str, most: Any) -> None:
@@ -91,6 +139,33 @@ def test_a_filter_that_was_left_out_for_one_chunk_is_left_out(tmp_path: Path) ->
         one.id.write_direct_chunk((0, 0), array.tobytes(), filter_mask=1)
     with ww.open(tmp_path / "m.h5") as checkpoint:
         assert np.array_equal(checkpoint.read(checkpoint.spec("w")), array)
+
+
+@pytest.mark.parametrize("noise", [True, False])
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_chunk_that_was_deflated_more_than_once_is_that_of_h5py(tmp_path: Path, noise: bool, times: int) -> None:
+    array = np.random.default_rng(0).integers(0, 256 if noise else 2, (70, 70)).astype("u1")
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plan.set_chunk((64, 64))
+        for _ in range(times):
+            plan.set_deflate(6)
+        one = h5py.h5d.create(file.id, b"w", h5py.h5t.STD_U8LE, h5py.h5s.create_simple((70, 70)), plan)
+        one.write(h5py.h5s.ALL, h5py.h5s.ALL, array)
+        assert one.get_create_plist().get_nfilters() == times
+        read = file["w"][:]
+    with ww.open(tmp_path / "m.h5") as checkpoint:
+        assert np.array_equal(checkpoint.read(checkpoint.spec("w")), array)
+    assert np.array_equal(read, array)
+
+
+def test_what_is_deflated_twice_has_room_for_little_more() -> None:
+    twice = [DEFLATE, DEFLATE]
+    assert undone(zlib.compress(zlib.compress(bytes(64))), twice, 0, 64, "here") == bytes(64)
+    with pytest.raises(FormatError, match="a chunk does not end within 128 inflated bytes"):
+        undone(zlib.compress(bytes(2**20)), twice, 0, 64, "here")
+    with pytest.raises(FormatError, match="a chunk does not end within 64 inflated bytes"):
+        undone(zlib.compress(bytes(100)), twice, 1, 64, "here")
 
 
 def test_a_chunk_that_inflates_to_more_than_it_declares_is_refused_without_inflating_it(tmp_path: Path) -> None:

@@ -1,53 +1,25 @@
-"""Keras files: which tensors they hold under which names, what their layers are, what their configurations would run."""
+"""Keras files: which tensors they hold under which names, what their configurations would run."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import ww_static as ww
-from keras_files import archive, configuration, fixed, keras3, layer, legacy, shards, values
+from keras_files import archive, configuration, fixed, keras3, layer, legacy, values
+from keras_opened import DENSE, VARS, found, problem, read, specs
 from support import fetched
-from ww_static import registry, seam
-from ww_static.errors import FormatError, LimitError, UnknownFormatError, UnsafeFileError
-from ww_static.protocol import Limits, ModelFile, TensorSpec
+from ww_static import seam
+from ww_static.errors import LimitError, UnknownFormatError
+from ww_static.protocol import Limits
 from ww_static_readers import keras
-
-DENSE = {"dense/kernel:0": values(24, 16), "dense/bias:0": values(16)}
-VARS = {"layers/dense/vars/0": values(24, 16), "layers/dense/vars/1": values(16)}
-
-
-def specs(path: Path, limits: Limits | None = None) -> dict[str, TensorSpec]:
-    with ww.open(path, limits=limits) as checkpoint:
-        assert checkpoint.reader == "keras"
-        return {spec.name: spec for spec in checkpoint.tensors}
-
-
-def found(path: Path) -> list[tuple[str, str]]:
-    with ww.open(path) as checkpoint:
-        return [(one.category, one.where) for one in checkpoint.findings]
-
-
-def problem(path: Path, limits: Limits | None = None) -> FormatError:
-    with pytest.raises(FormatError) as caught:
-        specs(path, limits)
-    return caught.value
-
-
-def read(path: Path, name: str) -> NDArray[Any]:
-    with ww.open(path) as checkpoint:
-        return checkpoint.read(checkpoint.spec(name))
-
 
 # names and layouts
 
@@ -146,212 +118,6 @@ def test_a_member_whose_name_leads_out_is_found_and_not_extracted(tmp_path: Path
     with zipfile.ZipFile(path, "a") as file:
         file.writestr("../out.h5", b"x")
     assert found(path) == [("path_escape", "member '../out.h5'")]
-
-
-# shards
-
-
-def test_shards_are_one_model_by_their_index(tmp_path: Path) -> None:
-    second = {"layers/lstm/cell/vars/0": values(6, 16), "layers/lstm/cell/vars/1": values(4, 16)}
-    path = shards(tmp_path, [VARS, second])
-    listed = specs(path)
-    assert {name: spec.file for name, spec in listed.items()} == {
-        **dict.fromkeys(VARS, "x_00000.weights.h5"),
-        **dict.fromkeys(second, "x_00001.weights.h5"),
-    }
-    assert found(path) == []
-    for name, array in {**VARS, **second}.items():
-        assert np.array_equal(read(path, name), array)
-    assert keras.models(["x.weights.json", "x_00000.weights.h5", "x_00001.weights.h5", "y.keras", "z.hdf5"]) == [
-        ModelFile("x.weights.json", "x"),
-        ModelFile("y.keras", "y"),
-        ModelFile("z.hdf5", "z"),
-    ]
-
-
-def test_an_index_is_recognized_before_that_of_safetensors(tmp_path: Path) -> None:
-    path = shards(tmp_path, [VARS, {"layers/a/vars/0": values(3, 3)}])
-    assert registry.find(path)[0].name == "keras"
-
-
-def test_a_shard_that_is_missing_or_lies_elsewhere_is_refused(tmp_path: Path) -> None:
-    path = shards(tmp_path, [VARS, {"layers/a/vars/0": values(3, 3)}])
-    index = json.loads(path.read_text())
-    (tmp_path / "x_00001.weights.h5").rename(tmp_path.parent / "outside.h5")
-    assert str(problem(path)).endswith("missing_part: index: shard 'x_00001.weights.h5' is missing")
-    for reference in ("../outside.h5", os.fspath(tmp_path.parent / "outside.h5"), "file://x.weights.h5"):
-        index["weight_map"]["/layers/a/vars"] = [reference]
-        path.write_text(json.dumps(index))
-        error = problem(path)
-        assert isinstance(error, UnsafeFileError)
-        assert error.category == "path_escape"
-    index["weight_map"]["/layers/a/vars"] = path.name
-    path.write_text(json.dumps(index))
-    assert str(problem(path)).endswith("bad_header: index: names itself as a shard")
-
-
-def test_an_index_that_disagrees_with_its_shards_is_refused_or_found(tmp_path: Path) -> None:
-    path = shards(tmp_path, [VARS, {"layers/a/vars/0": values(3, 3)}])
-    index = json.loads(path.read_text())
-    index["weight_map"]["/layers/b/vars"] = "x_00000.weights.h5"
-    path.write_text(json.dumps(index))
-    assert problem(path).problem == "'layers/b/vars' is mapped to 'x_00000.weights.h5', which lacks it"
-    del index["weight_map"]["/layers/b/vars"], index["weight_map"]["/layers/a/vars"]
-    index["weight_map"]["/layers/a"], index["metadata"]["total_size"] = "x_00001.weights.h5", 1
-    path.write_text(json.dumps(index))
-    assert found(path) == [("index_mismatch", "x_00001.weights.h5"), ("index_mismatch", "index")]
-    keras3(tmp_path / "x_00001.weights.h5", VARS)
-    index["weight_map"] = {"/layers/dense/vars": ["x_00000.weights.h5", "x_00001.weights.h5"]}
-    path.write_text(json.dumps(index))
-    assert problem(path).category == "duplicate_name"
-
-
-@pytest.mark.parametrize(
-    ("weight_map", "category"),
-    [
-        ({}, "bad_header"),
-        ([], "bad_header"),
-        ({"/a": 1}, "bad_header"),
-        ({"/a": []}, "bad_header"),
-        ({"/a": ["x.weights.h5", 1]}, "bad_header"),
-        ({"/a": "x.weights.h5", "a/": "x.weights.h5"}, "duplicate_name"),
-    ],
-)
-def test_an_index_that_maps_nothing_is_refused(tmp_path: Path, weight_map: Any, category: str) -> None:
-    (tmp_path / "x.weights.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    assert problem(tmp_path / "x.weights.json").category == category
-
-
-def test_a_shard_that_is_something_else_is_named(tmp_path: Path) -> None:
-    path = shards(tmp_path, [VARS])
-    for raw, words in (
-        (b"", "truncated: x_00000.weights.h5: the file is empty"),
-        (bytes(600), "bad_header: x_00000.weights.h5: header: has no"),
-    ):
-        (tmp_path / "x_00000.weights.h5").write_bytes(raw)
-        assert words in str(problem(path))
-
-
-def test_one_file_under_two_names_is_no_two_shards_and_a_hard_link_is_found(tmp_path: Path) -> None:
-    path = shards(tmp_path, [VARS, {"layers/a/vars/0": values(3, 3)}])
-    os.link(tmp_path / "x_00000.weights.h5", tmp_path / "elsewhere")
-    assert found(path) == [("hard_link", "x_00000.weights.h5")]
-    (tmp_path / "x_00001.weights.h5").unlink()
-    os.link(tmp_path / "x_00000.weights.h5", tmp_path / "x_00001.weights.h5")
-    assert problem(path).category == "duplicate_name"
-
-
-# kinds
-
-
-def kinds(path: Path) -> dict[str, tuple[str, str, str | None, str | None]]:
-    rows = ww.describe(path)
-    return {row.name or "": (row.kind or "", row.kind_source or "", row.orientation, row.reason) for row in rows}
-
-
-NUMBERED = {
-    "layers/conv2d/vars/0": (values(3, 3, 4, 6), ("conv2d", "file", "HWIO", None)),
-    "layers/conv1d_1/vars/0": (values(3, 4, 6), ("conv1d", "file", "WIO", None)),
-    "layers/conv2d_transpose/vars/0": (values(2, 2, 6, 4), ("conv_transpose", "file", "HWOI", None)),
-    "layers/depthwise_conv2d/vars/0": (values(3, 3, 6, 2), ("conv2d", "file", "HWOI", "depthwise")),
-    "layers/separable_conv2d/vars/0": (values(3, 3, 4, 1), ("conv2d", "file", "HWOI", "depthwise")),
-    "layers/separable_conv2d/vars/1": (values(1, 1, 4, 6), ("conv2d", "file", "HWIO", None)),
-    "layers/embedding/vars/0": (values(20, 6), ("embedding", "file", "rows,features", None)),
-    "layers/lstm/cell/vars/0": (values(6, 16), ("recurrent", "file", "in,out", None)),
-    "layers/lstm/cell/vars/1": (values(4, 16), ("recurrent", "file", "in,out", None)),
-    "layers/bidirectional/forward_layer/cell/vars/0": (values(6, 15), ("recurrent", "file", "in,out", None)),
-    "layers/bidirectional/forward_layer/cell/vars/1": (values(5, 15), ("recurrent", "file", "in,out", None)),
-    "layers/bidirectional/forward_layer/cell/vars/2": (values(2, 15), ("bias", "name", None, None)),
-    "layers/multi_head_attention/query_dense/vars/0": (values(8, 2, 3), ("attention", "file", "in,out,out", None)),
-    "layers/multi_head_attention/query_dense/vars/1": (values(2, 3), ("bias", "file", None, "not_applicable")),
-    "layers/multi_head_attention/output_dense/vars/0": (values(2, 3, 8), ("attention", "file", "in,in,out", None)),
-    "layers/cached_multi_head_attention/value_dense/vars/0": (values(8, 2, 3), ("attention", "file", "in,out,out", None)),
-    "layers/dropout/seed_generator/vars/0": (np.zeros(2, "<u4"), ("optimizer", "name", None, "rng")),
-    "layers/dense/vars/0": (np.ones((4, 4), "i1"), ("dense", "name", "in,out", "quantized")),
-}
-
-
-def test_the_classes_in_paths_of_keras_3_say_what_weights_are(tmp_path: Path) -> None:
-    path = tmp_path / "m.weights.h5"
-    keras3(path, {name: array for name, (array, _) in NUMBERED.items()})
-    expected = {name: kind for name, (_, kind) in NUMBERED.items()}
-    expected["layers/bidirectional/forward_layer/cell/vars/2"] = ("bias", "file", None, "not_applicable")
-    assert kinds(path) == expected
-
-
-def test_the_configuration_says_what_named_layers_are(tmp_path: Path) -> None:
-    inner = layer("Bidirectional", "both", layer=layer("LSTM", "forward_both"))
-    config = configuration(
-        layer("Conv2DTranspose", "up"), layer("DepthwiseConv2D", "thin"), layer("TimeDistributed", "each", layer=layer("Dense", "d")),
-        layer("Functional", "block", layers=[layer("Conv2D", "in_block")]), inner, layer("MultiHeadAttention", "mha"),
-    )  # fmt: skip
-    layers = {
-        "up": {"up/kernel:0": values(2, 2, 6, 4)},
-        "thin": {"thin_3/depthwise_kernel:0": values(3, 3, 5, 1)},
-        "each": {"each/kernel:0": values(7, 5)},
-        "block": {"in_block_2/kernel:0": values(3, 3, 2, 4)},
-        "both": {"both/forward_both/lstm_cell_1/recurrent_kernel:0": values(4, 16)},
-        "mha": {"mha/attention_output/kernel:0": values(2, 3, 8), "mha/value/bias:0": values(2, 3)},
-    }
-    rows = kinds(legacy(tmp_path / "m.h5", layers, config))
-    assert rows == {
-        "block/in_block_2/kernel:0": ("conv2d", "file", "HWIO", None),
-        "both/both/forward_both/lstm_cell_1/recurrent_kernel:0": ("recurrent", "file", "in,out", None),
-        "each/each/kernel:0": ("dense", "file", "in,out", None),
-        "mha/mha/attention_output/kernel:0": ("attention", "file", "in,in,out", None),
-        "mha/mha/value/bias:0": ("bias", "file", None, "not_applicable"),
-        "thin/thin_3/depthwise_kernel:0": ("conv2d", "file", "HWOI", "depthwise"),
-        "up/up/kernel:0": ("conv_transpose", "file", "HWOI", None),
-    }
-
-
-def test_without_any_class_the_names_of_weights_say_what_they_can(tmp_path: Path) -> None:
-    arrays = {
-        "kernel:0": values(6, 12), "recurrent_kernel:0": values(4, 12), "bias:0": values(2, 12),
-        "inner/embeddings:0": values(30, 4), "inner/kernel:0": values(9, 9), "inner/pointwise_kernel:0": values(1, 1, 4, 5),
-    }  # fmt: skip
-    rows = kinds(legacy(tmp_path / "m.h5", {"mine": arrays}))
-    assert rows == {
-        "mine/bias:0": ("bias", "file", None, "not_applicable"),
-        "mine/inner/embeddings:0": ("embedding", "file", "rows,features", None),
-        "mine/inner/kernel:0": ("dense", "name", "in,out", None),
-        "mine/inner/pointwise_kernel:0": ("conv2d", "file", "HWIO", None),
-        "mine/kernel:0": ("recurrent", "file", "in,out", None),
-        "mine/recurrent_kernel:0": ("recurrent", "file", "in,out", None),
-    }
-
-
-def test_gates_are_blocks_of_columns_in_the_order_of_keras(tmp_path: Path) -> None:
-    kernel = values(20, 64)
-    path = tmp_path / "m.weights.h5"
-    keras3(path, {"layers/lstm/cell/vars/0": kernel})
-    rows = {row.part: row for row in ww.analyze(path)}
-    assert list(rows) == ["whole", "gate_i", "gate_f", "gate_c", "gate_o"]
-    for number, gate in enumerate(("gate_i", "gate_f", "gate_c", "gate_o")):
-        block = kernel[:, 16 * number : 16 * number + 16].astype(np.float64)
-        assert rows[gate].norm == pytest.approx(float((block**2).sum()), rel=1e-12)
-        assert (rows[gate].N, rows[gate].M) == (20, 16)
-    assert rows["whole"].norm == pytest.approx(float((kernel.astype(np.float64) ** 2).sum()), rel=1e-12)
-
-
-@pytest.mark.parametrize(("part", "shape", "rows"), [("query_dense", (24, 4, 5), 24), ("output_dense", (4, 5, 24), 20)])
-def test_heads_are_one_matrix_with_the_side_that_they_stand_on(
-    tmp_path: Path, part: str, shape: tuple[int, ...], rows: int
-) -> None:
-    kernel = values(*shape)
-    path = tmp_path / "m.weights.h5"
-    keras3(path, {f"layers/multi_head_attention/{part}/vars/0": kernel})
-    (row,) = ww.analyze(path)
-    singular = np.linalg.svd(kernel.reshape(rows, -1).astype(np.float64), compute_uv=False)
-    assert (row.N, row.M, row.num_evals) == (24, 20, 20)
-    assert row.lambda_max == pytest.approx(singular[0] ** 2, rel=1e-12)
-
-
-def test_a_depthwise_kernel_can_be_taken_flat(tmp_path: Path) -> None:
-    path = tmp_path / "m.weights.h5"
-    keras3(path, {"layers/depthwise_conv2d/vars/0": values(3, 3, 12, 2)})
-    (row,) = ww.analyze(path, conv="flatten")
-    assert (row.N, row.M) == (18, 12)
 
 
 # configurations
@@ -462,8 +228,3 @@ def test_limit_inflated_bytes(tmp_path: Path) -> None:
     error = problem(path, Limits(inflated_bytes=size - 1))
     assert isinstance(error, LimitError)
     assert f"inflates to {size} bytes, limit {size - 1}" in error.problem
-
-
-def test_limit_parts_of_shards(tmp_path: Path) -> None:
-    path = shards(tmp_path, [VARS, {"layers/a/vars/0": values(3, 3)}])
-    assert problem(path, Limits(parts=1)).problem == "2 files, limit 1"
