@@ -15,9 +15,12 @@ from ww_static.executors import WorkerExecutor
 from ww_static.models import Source
 from ww_static.options import Options
 from ww_static.plan import Plan, Settings, plan_model, too_large
+from ww_static.spectral import lapack
+from ww_static.tasks import find_backend
 
 _SECONDS_PER_HEADER_BYTE = 3e-8
 _PLAN_BYTES = 2**26  # private memory that is set aside for reading a header
+_TRIAL_BYTES = 2**28  # private memory that trying the backend may take
 
 
 def locate(arguments: Sequence[str], settings: Settings, executor: Executor) -> list[Source]:
@@ -47,6 +50,21 @@ def _lost(path: str, error: BaseException) -> Source:
 
 def _free(settings: Settings) -> int:
     return settings.max_memory or memory.available_bytes()
+
+
+def chosen_backend(settings: Settings, executor: Executor) -> str:
+    """What computes all spectra of a run, found out by a worker; numpy where that ends the worker or fails."""
+    answer = lapack.NUMPY
+
+    def done(found: str | BaseException) -> Sequence[Task[Any]]:
+        nonlocal answer
+        answer = found if isinstance(found, str) else lapack.NUMPY
+        return ()
+
+    trial = Task(find_backend, (), 0, 0.0, _PLAN_BYTES, _TRIAL_BYTES, "", done)
+    slots = 1 if isinstance(executor, WorkerExecutor) else None
+    drain(Crew(executor, slots, _free(settings), settings.timeout), [trial], lambda _: None)
+    return answer
 
 
 def plan_models(
