@@ -22,6 +22,7 @@ FLOORS = (
     ("geometry", "models"),
     ("lora",),
     ("layers",),
+    ("spectral.lapack",),
     ("spectral.gram", "spectral.scan"),
     ("spectral.eigen", "spectral.powerlaw", "spectral.norms", "spectral.detx", "spectral.density", "spectral.statistics"),
     ("spectral.ranks", "spectral.lowrank"),

@@ -18,6 +18,7 @@ from ww_static.options import Options
 from ww_static.protocol import Limits, TensorSpec
 from ww_static.rows import DEFINITIONS_VERSION, LayerRow
 from ww_static.seam import OpenCheckpoint
+from ww_static.spectral import lapack
 from ww_static.spectral.eigen import LARGEST_SVD, Method, Spectrum, spectrum_of_blocks, svd_bytes, triangle
 from ww_static.spectral.gram import gram_bytes, safe_exponent, scaled
 from ww_static.spectral.lowrank import exponents, product_bytes, product_flops, product_spectrum
@@ -78,11 +79,11 @@ def joined(view: LayerView, surveys: Mapping[str, Survey | BaseException]) -> Su
     return Survey(hashlib.sha256(text.encode()).hexdigest(), None, tuple(factors))
 
 
-def memory_needed(view: LayerView) -> int:
+def memory_needed(view: LayerView, backend: str = lapack.NUMPY) -> int:
     """Least private memory, in bytes, in which the row can be computed: one matrix at a time, and all eigenvalues."""
     if view.left is not None and view.sides is not None:
         return product_bytes(*view.sides, view.left.shape[1]) + 24 * (view.num_evals or 0)
-    return gram_bytes(view.m) + 24 * (view.num_evals or 0) + _held_bytes(view.spec) if view.m else 0
+    return gram_bytes(view.m, backend) + 24 * (view.num_evals or 0) + _held_bytes(view.spec) if view.m else 0
 
 
 def _held_bytes(spec: TensorSpec) -> int:
@@ -91,11 +92,11 @@ def _held_bytes(spec: TensorSpec) -> int:
     return size if spec.encoding == "compressed" and size <= Limits().inflated_bytes else 0
 
 
-def memory_wanted(view: LayerView) -> int:
+def memory_wanted(view: LayerView, backend: str = lapack.NUMPY) -> int:
     """Private memory, in bytes, with which small singular values are resolved as well."""
     if view.left is None and view.n and view.m and view.m <= LARGEST_SVD:
-        return max(memory_needed(view), svd_bytes(view.n, view.m) + _held_bytes(view.spec))
-    return memory_needed(view)
+        return max(memory_needed(view, backend), svd_bytes(view.n, view.m) + _held_bytes(view.spec))
+    return memory_needed(view, backend)
 
 
 def flops(view: LayerView) -> float:
@@ -108,7 +109,12 @@ def flops(view: LayerView) -> float:
 
 
 def analyze_view(
-    checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, options: Options, method: Method = "auto"
+    checkpoint: OpenCheckpoint,
+    view: LayerView,
+    tensor: Survey,
+    options: Options,
+    method: Method = "auto",
+    backend: str = lapack.BEST,
 ) -> LayerRow:
     """The row of one view.
 
@@ -119,11 +125,15 @@ def analyze_view(
         options: what to compute.
         method: ``auto``, or ``gram`` when there is no room for singular values; then small ones are not resolved, and
             what depends on them is null.
+        backend: what computes X and its eigenvalues, one for a whole run; a process that does not have it takes numpy.
     """
     if view.reason is not None:
         return skipped(checkpoint.reader, view, tensor, options, view.reason)
     try:
-        spectra = _spectra(checkpoint, view, tensor, method) if view.left is None else _products(checkpoint, view, tensor)
+        if view.left is None:
+            spectra = _spectra(checkpoint, view, tensor, method, backend)
+        else:
+            spectra = _products(checkpoint, view, tensor)
     except NonFiniteError as error:
         return failed(checkpoint.reader, view, tensor, options, "nonfinite", str(error) if view.left is not None else None)
     except NotConvergedError as error:
@@ -134,13 +144,13 @@ def analyze_view(
     return _success(checkpoint.reader, view, tensor, options, row)
 
 
-def _spectra(checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, method: Method) -> list[Spectrum]:
+def _spectra(checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, method: Method, backend: str) -> list[Spectrum]:
     """The spectra of the matrices of a tensor."""
     exponent = safe_exponent(tensor.moments.abs_max) if tensor.moments else 0
     spectra = []
     for matrix in view.matrices:
         blocks, n, m = reading.matrix_blocks(checkpoint, view.spec, matrix)
-        spectra.append(spectrum_of_blocks(blocks, n, m, exponent, method))
+        spectra.append(spectrum_of_blocks(blocks, n, m, exponent, method, backend))
     return spectra
 
 
@@ -214,6 +224,7 @@ def _success(reader: str, view: LayerView, tensor: Survey, options: Options, row
         warning_codes=tuple(warning_codes(view, row, constant)),
         null_reasons=reasons,
         method="svd" if any(one.method == "svd" for one in row.spectra) else row.spectra[0].method,
+        eig_backend=min((one.backend for one in row.spectra), key=lambda name: name != lapack.NUMPY),
         spectral_floor=None if isinstance(floor, Missing) else floor,
         n_below_floor=sum(one.n_below_floor for one in row.spectra),
         n_missing_evals=0,

@@ -1,6 +1,7 @@
 """What fits into the memory of a run: which rows are computed, by which method, and how many workers there may be.
 
-Whether a row is computed, and how, depends on its shape and on the limit alone, never on the workers or on what is free.
+Whether a row is computed, and how, depends on its shape, on the limit and on the LAPACK of the machine alone, never on the
+workers or on what is free.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from ww_static import analysis, memory
 from ww_static.layers import LayerView
 from ww_static.options import Options
+from ww_static.spectral import lapack
 from ww_static.spectral.eigen import Method
 
 
@@ -22,22 +24,25 @@ class Budget:
         total: private memory that all processes together may hold.
         overhead: of the parent, with all rows and the tables made of them, of the server that forks workers, and of one
             worker.
+        backend: what computes the spectra; how much memory they take depends on it.
     """
 
     total: int
     overhead: int
+    backend: str = lapack.NUMPY
 
     def fits(self, view: LayerView) -> bool:
         """Whether the row can be computed at all, alone; one that is skipped takes nothing."""
-        return view.reason is not None or analysis.memory_needed(view) + self.overhead <= self.total
+        return view.reason is not None or analysis.memory_needed(view, self.backend) + self.overhead <= self.total
 
     def method(self, view: LayerView) -> Method:
         """``auto``, or ``gram`` when there is no room to resolve small singular values."""
-        return "auto" if analysis.memory_wanted(view) + self.overhead <= self.total else "gram"
+        return "auto" if analysis.memory_wanted(view, self.backend) + self.overhead <= self.total else "gram"
 
     def bytes(self, view: LayerView) -> int:
         """What the task of a row may take."""
-        return analysis.memory_wanted(view) if self.method(view) == "auto" else analysis.memory_needed(view)
+        least = self.method(view) == "gram"
+        return analysis.memory_needed(view, self.backend) if least else analysis.memory_wanted(view, self.backend)
 
     def most_workers(self, views: Iterable[LayerView]) -> int:
         """How many workers leave room for the largest row; at least one."""

@@ -7,6 +7,9 @@ import platform
 from collections.abc import Iterator
 
 from ww_static import memory, registry
+from ww_static.executors import hired
+from ww_static.plan import Settings
+from ww_static.planning import chosen_backend
 from ww_static.version import __version__
 
 
@@ -38,4 +41,6 @@ def _blas() -> Iterator[tuple[str, str]]:
         if library.get("user_api") == "blas":
             words = (library.get("internal_api"), library.get("version"), library.get("architecture"))
             yield "blas", " ".join(str(word) for word in words if word) + f", {library['num_threads']} threads before a run"
-    yield "eigenvalues", "numpy.linalg.eigvalsh on the Gram matrix; SVD where its floor matters"
+    with hired(1) as workers:
+        backend = chosen_backend(Settings(), workers)
+    yield "eigenvalues", f"of the Gram matrix, by {backend}; SVD where its floor matters"

@@ -23,7 +23,7 @@ from ww_static.layers import LayerView
 from ww_static.models import Source
 from ww_static.options import Options
 from ww_static.plan import Plan, Settings, file_bytes, stored_bytes, tensor_bytes
-from ww_static.planning import is_interrupted, plan_models
+from ww_static.planning import chosen_backend, is_interrupted, plan_models
 from ww_static.protocol import TensorSpec
 from ww_static.rows import FileRow, FindingRow, LayerRow
 from ww_static.tasks import Target
@@ -143,6 +143,8 @@ class _Work:
     def perform(self, executor: Executor) -> None:
         """Surveys every tensor, then takes the spectra of what is not a copy of something else."""
         self._emit()
+        if any(view.m and view.reason is None for view in self.views):
+            self.budget = replace(self.budget, backend=chosen_backend(self.settings, executor))
         slots = self._slots() if isinstance(executor, WorkerExecutor) else None
         for stage in (self._survey_tasks, self._spectrum_tasks):
             crew = Crew(executor, slots, self.budget.free(slots or 0), self.settings.timeout)
@@ -239,7 +241,7 @@ class _Work:
     def _settled(self, plan: Plan, view: LayerView, tensor: Survey | BaseException) -> LayerRow | None:
         """The row of a view that needs no spectrum, or cannot have one."""
         if not self.budget.fits(view):
-            need = analysis.memory_needed(view)
+            need = analysis.memory_needed(view, self.budget.backend)
             message = f"needs {need} bytes of private memory, beside {self.budget.overhead} for processes and rows"
             return analysis.skipped(plan.reader, view, Survey(), self.options, "memory_limit", message)
         if isinstance(tensor, BaseException):
@@ -270,7 +272,7 @@ class _Work:
         cost = analysis.flops(view) * _SECONDS_PER_FLOP
         need = self.budget.bytes(view)
         most = max(2 * need + _SPARE_BYTES, min(self.settings.limits.reading_bytes, self.budget.total))
-        arguments = (self._target(plan), view, tensor, self.options, self.budget.method(view))
+        arguments = (self._target(plan), view, tensor, self.options, self.budget.method(view), self.budget.backend)
         return Task(tasks.spectrum_of_view, arguments, number, cost, need, most, view.spec.name, done)
 
     def _emit(self) -> None:

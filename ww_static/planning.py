@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from ww_static import memory, models
+from ww_static.confinement import Allowance
 from ww_static.dispatch import Crew, Task, drain
-from ww_static.errors import FormatError, LimitError, as_format_error
+from ww_static.errors import FormatError, LimitError, WorkerDiedError, as_format_error
 from ww_static.executors import WorkerExecutor
 from ww_static.models import Source
 from ww_static.options import Options
 from ww_static.plan import Plan, Settings, plan_model, too_large
+from ww_static.spectral import lapack
+from ww_static.tasks import find_backend
 
 _SECONDS_PER_HEADER_BYTE = 3e-8
 _PLAN_BYTES = 2**26  # private memory that is set aside for reading a header
+_TRIAL_BYTES = 2**28  # private memory that trying the backend may take
 
 
 def locate(arguments: Sequence[str], settings: Settings, executor: Executor) -> list[Source]:
@@ -47,6 +51,16 @@ def _lost(path: str, error: BaseException) -> Source:
 
 def _free(settings: Settings) -> int:
     return settings.max_memory or memory.available_bytes()
+
+
+def chosen_backend(settings: Settings, executor: Executor) -> str:
+    """What computes all spectra of a run, found out by a worker; numpy where that ends the worker."""
+    try:
+        if isinstance(executor, WorkerExecutor):
+            return executor.delegate(Allowance(settings.timeout, _TRIAL_BYTES), find_backend, ()).result()
+        return executor.submit(find_backend).result()
+    except (WorkerDiedError, MemoryError):
+        return lapack.NUMPY
 
 
 def plan_models(

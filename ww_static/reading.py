@@ -44,7 +44,7 @@ def matrix_blocks(checkpoint: OpenCheckpoint, spec: TensorSpec, matrix: Matrix) 
     """Row blocks of one matrix of a tensor, longer side streamed, widened to float64.
 
     Returns:
-        The blocks (each of shape (k, M), about 8 MiB), N, M.
+        The blocks (each of shape (k, M), about 8 MiB, in the order of the axes of the tensor), N, M.
     """
     tall = matrix.shape[0] >= matrix.shape[1]
     return streamed_blocks(checkpoint, spec, matrix, "rows" if tall else "columns"), max(matrix.shape), min(matrix.shape)
@@ -61,10 +61,12 @@ def streamed_blocks(checkpoint: OpenCheckpoint, spec: TensorSpec, matrix: Matrix
     def blocks() -> Iterator[NDArray[np.float64]]:
         import numpy as np
 
+        def joined(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+            return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
         for group in groups:
             for cut in _cuts(spec.shape, group[0], streamed, block_rows(width)):
-                parts = [_flat(checkpoint, spec, _narrowed(piece, cut, streamed), streamed, kept) for piece in group]
-                yield parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+                yield joined([_flat(checkpoint, spec, _narrowed(piece, cut, streamed), streamed, kept) for piece in group])
 
     return blocks
 
@@ -106,6 +108,8 @@ def _narrowed(piece: Window, cut: Window, axes: Sequence[int]) -> Window:
 def _flat(
     checkpoint: OpenCheckpoint, spec: TensorSpec, window: Window, streamed: Sequence[int], kept: Sequence[int]
 ) -> NDArray[Any]:
-    stored = checkpoint.read(spec, window).transpose((*streamed, *kept))
-    rows = math.prod(stored.shape[: len(streamed)])
-    return dtypes.widen(stored, value_dtype(spec)).reshape(rows, -1)
+    stored = checkpoint.read(spec, window)
+    rows = math.prod(stored.shape[axis] for axis in streamed)
+    if (*kept, *streamed) == tuple(range(stored.ndim)):  # columns as rows: a view says that, nothing is transposed
+        return dtypes.widen(stored, value_dtype(spec)).reshape(-1, rows).T
+    return dtypes.widen(stored.transpose((*streamed, *kept)), value_dtype(spec)).reshape(rows, -1)

@@ -140,6 +140,9 @@ class LayerRow:
     warning_codes: tuple[str, ...] | None = column("what limits the reading of the row: few_evals, near_tie, rank_loss ...")
     null_reasons: Mapping[str, str] | None = column("column -> reason, for every metric that is null in a row that has an ESD")
     method: str | None = column("how the eigenvalues were computed: gram, svd, or lowrank for the product of two factors")
+    eig_backend: str | None = column(
+        "what computed W^T W and its eigenvalues: a library called directly (its two stages above M = 1600), or numpy, as for svd"
+    )
     spectral_floor: float | None = column("eigenvalues at or below it are numerical noise", "weight^2")
     n_below_floor: int | None = column("eigenvalues at or below the floor", "1")
     n_missing_evals: int | None = column("eigenvalues that were not computed", "1")
@@ -188,7 +191,7 @@ class TensorRow:
     rf: int | None = column("matrices per row", "1")
     num_evals: int | None = column("eigenvalues of the first row", "1")
     flops: float | None = column("estimated floating-point operations of all rows", "1")
-    memory_bytes: int | None = column("private memory that the largest matrix needs", "byte")
+    memory_bytes: int | None = column("private memory that the largest matrix needs, at most", "byte")
     tied_to: str | None = column("first tensor whose bytes these are")
     reader: str | None = column("reader that opened the file")
 

@@ -16,6 +16,7 @@ from ww_static.options import Options
 from ww_static.plan import Settings
 from ww_static.rows import LayerRow
 from ww_static.seam import Identity, OpenCheckpoint
+from ww_static.spectral import lapack
 from ww_static.spectral.eigen import Method
 
 
@@ -52,10 +53,17 @@ def survey_tensors(target: Target, names: Sequence[str]) -> list[Survey | Format
     return found
 
 
-def spectrum_of_view(target: Target, view: LayerView, tensor: Survey, options: Options, method: Method) -> LayerRow:
+def find_backend() -> str:
+    """What computes spectra fastest and rightly here (a task): it calls foreign routines for the first time, and may crash."""
+    return lapack.backend_name()
+
+
+def spectrum_of_view(
+    target: Target, view: LayerView, tensor: Survey, options: Options, method: Method, backend: str
+) -> LayerRow:
     """The row of one view (a task; runs in any process)."""
     checkpoint = open_planned(target)
-    row = analysis.analyze_view(checkpoint, view, tensor, options, method)
+    row = analysis.analyze_view(checkpoint, view, tensor, options, method, backend)
     checkpoint.check_unchanged()
     return row
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ww_static.errors import NonFiniteError, NotConvergedError
-from ww_static.spectral.gram import Blocks, block_rows, blocks_of, gram, safe_exponent, scaled
+from ww_static.spectral import lapack
+from ww_static.spectral.gram import Blocks, block_rows, blocks_of, gram, mirror, safe_exponent, scaled
 
 EPS = 2.0**-52
 _PLAIN = 1e-5  # lambda_min / lambda_max above which the Gram matrix gives the smallest singular value to 1e-9
@@ -32,6 +33,7 @@ class Spectrum:
             unless the factors cancel).
         exponent: 0 except for matrices whose squares leave the range of float64.
         clipped: eigenvalues that came out negative and were set to 0.
+        backend: what computed them: ``numpy``, or the library that was called directly.
     """
 
     eigenvalues: NDArray[np.float64]
@@ -40,6 +42,7 @@ class Spectrum:
     floor: float
     exponent: int = 0
     clipped: int = 0
+    backend: str = lapack.NUMPY
 
     @property
     def n_below_floor(self) -> int:
@@ -54,13 +57,14 @@ class Spectrum:
         return self.method == "gram" or self.floor > (self.n * EPS) ** 2 * float(self.eigenvalues[-1])
 
 
-def spectrum(W: NDArray[Any], method: Method = "auto") -> Spectrum:
+def spectrum(W: NDArray[Any], method: Method = "auto", backend: str = lapack.BEST) -> Spectrum:
     """The eigenvalues of X = W^T W (no 1/N), which are the squared singular values of W.
 
     Args:
         W: real matrix, shape (rows, columns), any numeric dtype, all finite. The shorter side counts M eigenvalues.
         method: ``gram`` (accurate to M eps lambda_max), ``svd`` (to (N eps sigma_max)^2), or ``auto``: gram, with its
             smallest eigenvalue refined below 1e-5 lambda_max, and svd below 1e-8 lambda_max, both up to M = 2048.
+        backend: ``numpy``, or ``auto`` for the fastest that numpy's own LAPACK allows; the last bits depend on it.
 
     Raises:
         NonFiniteError: an element is NaN or infinite.
@@ -75,10 +79,12 @@ def spectrum(W: NDArray[Any], method: Method = "auto") -> Spectrum:
         largest = max(abs(float(W.max())), abs(float(W.min())))
     if not np.isfinite(largest):
         raise NonFiniteError("the matrix holds a NaN or an infinity")
-    return spectrum_of_blocks(blocks, n, m, safe_exponent(largest), method)
+    return spectrum_of_blocks(blocks, n, m, safe_exponent(largest), method, backend)
 
 
-def spectrum_of_blocks(blocks: Blocks, n: int, m: int, exponent: int = 0, method: Method = "auto") -> Spectrum:
+def spectrum_of_blocks(
+    blocks: Blocks, n: int, m: int, exponent: int = 0, method: Method = "auto", backend: str = lapack.BEST
+) -> Spectrum:
     """The same for a matrix that comes in row blocks of m columns and is never whole in memory.
 
     Raises:
@@ -87,8 +93,10 @@ def spectrum_of_blocks(blocks: Blocks, n: int, m: int, exponent: int = 0, method
     """
     blocks = scaled(blocks, exponent)
     if method != "svd":
-        X = gram(blocks, m)
-        result = _from_gram(X, n, exponent)
+        raw, X, used = _of_gram(blocks, m, backend)
+        floor = m * EPS * max(float(raw[-1]), 0.0)
+        negative = int(np.count_nonzero(raw < 0))
+        result = Spectrum(np.maximum(raw, 0.0), n, "gram", floor, exponent, negative, used)
         share = float(result.eigenvalues[0]) / max(float(result.eigenvalues[-1]), 2.0**-1022)
         if method == "gram" or m > LARGEST_SVD or result.floor == 0 or share > _PLAIN:
             return result
@@ -99,11 +107,23 @@ def spectrum_of_blocks(blocks: Blocks, n: int, m: int, exponent: int = 0, method
     return Spectrum(sigma * sigma, n, "svd", (n * EPS * largest) ** 2, exponent)
 
 
-def _from_gram(X: NDArray[np.float64], n: int, exponent: int) -> Spectrum:
+def _of_gram(blocks: Blocks, m: int, backend: str) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
+    """Raw eigenvalues of X, the upper triangle of X again (up to `LARGEST_SVD`), and the backend that computed them."""
+    X = gram(blocks, m, backend)
+    routines = lapack.routines(backend)
+    if routines is not None and m > lapack.LARGEST_ONE_STAGE:
+        diagonal = X.diagonal().copy()
+        if m <= LARGEST_SVD:
+            mirror(X)  # the upper triangle will be destroyed; the lower one stays, for `_refined`
+        raw = lapack.two_stage_eigenvalues(routines, X, lapack.band_width(m))
+        if raw is not None:
+            np.fill_diagonal(X, diagonal)
+            return raw, X.T, routines.name
+        del X
+        X, routines = gram(blocks, m, lapack.NUMPY), None
     with _translated():
-        raw = np.linalg.eigvalsh(X, UPLO="U")
-    floor = len(raw) * EPS * max(float(raw[-1]), 0.0)
-    return Spectrum(np.maximum(raw, 0.0), n, "gram", floor, exponent, int(np.count_nonzero(raw < 0)))
+        found = np.asarray(np.linalg.eigvalsh(X, UPLO="U"), np.float64)
+    return found, X, lapack.NUMPY if routines is None else routines.name
 
 
 def _refined(eigenvalues: NDArray[np.float64], X: NDArray[np.float64], blocks: Blocks) -> NDArray[np.float64]:
@@ -111,14 +131,15 @@ def _refined(eigenvalues: NDArray[np.float64], X: NDArray[np.float64], blocks: B
 
     The Gram matrix holds the smallest eigenvalue to M eps lambda_max only. The error of v enters ||W v||^2 squared: while
     lambda_min is above 1e-8 lambda_max, the relative error of the smallest singular value stays below 1e-9.
+    Of X the upper triangle counts; X is overwritten.
     """
     m = len(X)
-    whole = np.triu(X) + np.triu(X, 1).T
-    whole[np.diag_indices(m)] -= eigenvalues[0] * (1 - 2.0**-30)  # away from exact singularity
+    mirror(X)
+    X[np.diag_indices(m)] -= eigenvalues[0] * (1 - 2.0**-30)  # away from exact singularity
     v = np.full(m, m**-0.5)
     try:
         for _ in range(2):
-            v = np.linalg.solve(whole, v)
+            v = np.linalg.solve(X, v)
             v /= np.linalg.norm(v)
     except np.linalg.LinAlgError:
         return eigenvalues

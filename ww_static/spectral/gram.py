@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ww_static.errors import NonFiniteError
+from ww_static.spectral import lapack
 
-# Blocks of a matrix with M columns, float64, shape (rows, M); a fresh pass over the matrix at each call.
+# Blocks of a matrix with M columns, float64, shape (rows, M), C or Fortran order; a fresh pass over the matrix at each call.
 Blocks = Callable[[], Iterable[NDArray[np.float64]]]
 
 _TILE = 512
@@ -23,14 +24,16 @@ def block_rows(m: int) -> int:
     return max(512, _BLOCK_ELEMENTS // max(m, 1))
 
 
-def gram_bytes(m: int) -> int:
-    """Most private memory, in bytes, that `gram` and the eigenvalues after it hold at one time."""
+def gram_bytes(m: int, backend: str = lapack.NUMPY) -> int:
+    """Most private memory, in bytes, that `gram` and the eigenvalues after it hold at one time, by this backend."""
     blocks = 3 * 8 * m * block_rows(m)  # the block, and what widening it may need beside it
+    if backend != lapack.NUMPY and m > lapack.LARGEST_ONE_STAGE:
+        return 8 * m * m + max(lapack.two_stage_bytes(m), blocks) + 2**22
     return 8 * m * m + max(8 * m * m, blocks + 8 * m * min(m, _TILE)) + 2**22
 
 
 def blocks_of(W: NDArray[Any]) -> tuple[Blocks, int, int]:
-    """Row blocks of an array, and N >= M: the longer side is streamed, whichever it is.
+    """Row blocks of an array, and N >= M: the longer side is streamed, whichever it is, and stays in the order it has.
 
     Args:
         W: real matrix, shape (rows, columns), any numeric dtype and order.
@@ -46,7 +49,7 @@ def blocks_of(W: NDArray[Any]) -> tuple[Blocks, int, int]:
 
     def blocks() -> Iterator[NDArray[np.float64]]:
         for start in range(0, n, step):
-            yield np.ascontiguousarray(tall[start : start + step], dtype=np.float64)
+            yield np.asarray(tall[start : start + step], dtype=np.float64)  # a copy in float64 keeps the order
 
     return blocks, n, m
 
@@ -70,12 +73,13 @@ def scaled(blocks: Blocks, exponent: int) -> Blocks:
     return lambda: (np.ldexp(block, -exponent) for block in blocks())
 
 
-def gram(blocks: Blocks, m: int) -> NDArray[np.float64]:
+def gram(blocks: Blocks, m: int, backend: str = lapack.BEST) -> NDArray[np.float64]:
     """X = W^T W, upper triangle.
 
     Args:
-        blocks: row blocks of W, float64, shape (k, m) each.
+        blocks: row blocks of W, float64, shape (k, m) each, in any order of the axes.
         m: columns of W.
+        backend: with what: syrk in place (half the operations of a product, no temporary), or products of tiles by numpy.
 
     Returns:
         float64, shape (m, m), C order; entries below the diagonal have no meaning.
@@ -84,11 +88,31 @@ def gram(blocks: Blocks, m: int) -> NDArray[np.float64]:
         NonFiniteError: an element of W is NaN or infinite (column j makes the diagonal entry X_jj non-finite).
     """
     X = np.zeros((m, m))
+    routines = lapack.routines(backend)
     with np.errstate(invalid="ignore", over="ignore"):
         for block in blocks():
-            for start in range(0, m, _TILE):
-                stop = min(start + _TILE, m)
-                X[:stop, start:stop] += block[:, :stop].T @ block[:, start:stop]
+            if routines is None:
+                _add_tiles(X, block)
+            else:
+                lapack.add_gram(routines, X, block)
+            del block  # else it would be held while the next one is made
     if not np.isfinite(np.diagonal(X)).all():
         raise NonFiniteError("the matrix holds a NaN or an infinity")
     return X
+
+
+def _add_tiles(X: NDArray[np.float64], block: NDArray[np.float64]) -> None:
+    """X += B^T B by numpy, tile after tile of the upper triangle."""
+    m = len(X)
+    for start in range(0, m, _TILE):
+        stop = min(start + _TILE, m)
+        X[:stop, start:stop] += block[:, :stop].T @ block[:, start:stop]
+
+
+def mirror(X: NDArray[np.float64]) -> None:
+    """Makes a matrix symmetric in place: its lower triangle becomes that of the upper one."""
+    for start in range(0, len(X), _TILE):
+        stop = min(start + _TILE, len(X))
+        X[start:stop, :start] = X[:start, start:stop].T
+        tile = X[start:stop, start:stop]
+        tile[:] = np.triu(tile) + np.triu(tile, 1).T
