@@ -81,7 +81,9 @@ class Side:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self._process.kill()
         self._process.wait()
-        self._errors.close()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            if stream is not None:
+                stream.close()
 
 
 def alternating(sides: Sequence[tuple[Side, str]], shape: tuple[int, int]) -> list[Timed]:

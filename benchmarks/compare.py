@@ -50,6 +50,7 @@ def main() -> None:
     )
     parser.add_argument("--model", type=Path, metavar="FILE", help="all-MiniLM-L6-v2 as safetensors, for `end` and `start`")
     parser.add_argument("--full", action="store_true", help="spectra of 4096 x 4096 and 32000 x 4096 too (minutes)")
+    parser.add_argument("--shapes", nargs="+", type=_shape, metavar="NxM", help="spectra of these shapes only")
     arguments = parser.parse_args()
     wanted = arguments.tables or _TABLES
     if unknown := set(wanted) - set(_TABLES):
@@ -63,12 +64,17 @@ def main() -> None:
     elif "end" in wanted and arguments.model and python:
         end_to_end(arguments.model, python)
     if "esd" in wanted:
-        spectra(peer, (*_SHAPES, *_FULL_SHAPES) if arguments.full else _SHAPES)
+        spectra(peer, arguments.shapes or ((*_SHAPES, *_FULL_SHAPES) if arguments.full else _SHAPES))
     if "fit" in wanted and python:
         fits(python)
     if "start" in wanted:
         start_up(arguments.model, python)
     print(f"\nload at the end: {measure.machine()}")
+
+
+def _shape(text: str) -> tuple[int, int]:
+    n, _, m = text.partition("x")
+    return int(n), int(m)
 
 
 def end_to_end(model: Path, python: Path) -> None:
@@ -128,6 +134,20 @@ def spectra(peer: Peer, shapes: Sequence[tuple[int, int]]) -> None:
             f"{theirs.wall / mine.wall:.2f}", f"{mine.cpu / bound:.2f}", f"{theirs.cpu / bound:.2f}",
             f"{mine.rise / measure.MIB:.0f}", f"{theirs.rise / measure.MIB:.0f}", f"{theirs.rise / max(mine.rise, 1):.1f}",
             f"{error:.1e}",
+        )  # fmt: skip
+    _stages([shape for shape in shapes if shape[0] == shape[1]], flops / double)
+
+
+def _stages(shapes: Sequence[tuple[int, int]], rate: float) -> None:
+    """The two stages of our ESD alone: W^T W as a share of the speed of products, eigenvalues as a multiple of their bound."""
+    print("\n### the two stages of ours\n")
+    _header("n", "CPU s, W^T W", "share of dgemm speed (N M^2)", "CPU s, eigenvalues", "x of 4/3 n^3 at dgemm speed")
+    for n, m in shapes:
+        with calls.own(models.CACHE / "ours.err") as ours:
+            products, values = calls.alternating([(ours, "gram_ours"), (ours, "eig_ours")], (n, m))
+        _row(
+            str(m), f"{products.cpu:.3f}", f"{n * m * m / rate / products.cpu:.2f}", f"{values.cpu:.3f}",
+            f"{values.cpu / (4 / 3 * m**3 / rate):.2f}",
         )  # fmt: skip
 
 

@@ -74,6 +74,33 @@ def esd_ours(shape: Shape) -> Call:
     return lambda: spectrum(W).eigenvalues
 
 
+def gram_ours(shape: Shape) -> Call:
+    """X = W^T W alone, widening included."""
+    from ww_static.spectral.gram import blocks_of, gram
+
+    blocks, _, m = blocks_of(matrix(shape))
+    return lambda: gram(blocks, m)[0, :1].copy()
+
+
+def eig_ours(shape: Shape) -> Call:
+    """The eigenvalues of X alone, by the route that its size takes."""
+    from ww_static.spectral import lapack
+    from ww_static.spectral.gram import blocks_of, gram
+
+    blocks, _, m = blocks_of(matrix(shape))
+    X, routines = gram(blocks, m), lapack.routines()
+    work = np.empty_like(X)
+
+    def call() -> NDArray[np.float64]:
+        if routines is None or m <= lapack.LARGEST_ONE_STAGE:
+            return np.linalg.eigvalsh(X, UPLO="U").astype(np.float64)
+        np.copyto(work, X)
+        values = lapack.two_stage_eigenvalues(routines, work, lapack.band_width(m))
+        return np.array([]) if values is None else values
+
+    return call
+
+
 def esd_peer(shape: Shape) -> Call:
     """weightwatcher's own values-only SVD, in float64 as it calls it."""
     from weightwatcher.RMT_Util import svd_vals
@@ -167,7 +194,7 @@ def gemm(dtype: type[np.floating[Any]]) -> Callable[[Shape], Call]:
 
 
 TASKS: dict[str, Callable[[Shape], Call]] = {
-    "esd_ours": esd_ours, "esd_peer": esd_peer, "esd_stand_in": esd_stand_in,
+    "esd_ours": esd_ours, "esd_peer": esd_peer, "esd_stand_in": esd_stand_in, "gram_ours": gram_ours, "eig_ours": eig_ours,
     "dgemm": gemm(np.float64), "sgemm": gemm(np.float32), "powerlaw_version": powerlaw_version,
 } | {
     f"{fit.__name__} {family}": partial(fit, family)

@@ -117,13 +117,13 @@ def add_gram(found: Routines, X: NDArray[np.float64], block: NDArray[np.float64]
     if m == 0 or len(block) == 0:
         return
     down, across = (stride // 8 for stride in block.strides)
-    whole = block.flags.aligned and not any(stride % 8 for stride in block.strides)
+    whole = block.dtype == np.float64 and block.flags.aligned and not any(stride % 8 for stride in block.strides)
     if whole and block.strides[1] == 8 and down >= m:
         transposed, lead = _TRANS, down
     elif whole and block.strides[0] == 8 and across >= len(block):
         transposed, lead = _NO_TRANS, across
     else:
-        block, transposed, lead = np.ascontiguousarray(block), _TRANS, m
+        block, transposed, lead = np.ascontiguousarray(block, dtype=np.float64), _TRANS, m
     found.syrk(_ROW_MAJOR, _UPPER, transposed, m, len(block), 1.0, block.ctypes.data, lead, 1.0, X.ctypes.data, m)
 
 
