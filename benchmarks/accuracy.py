@@ -31,7 +31,8 @@ def _heavy(rng: np.random.Generator, n: int, m: int) -> Matrix:
 
 
 def _gaussian(rng: np.random.Generator, n: int, m: int) -> Matrix:
-    return rng.standard_normal((n, m)) / np.sqrt(n)
+    W: Matrix = rng.standard_normal((n, m)) / np.sqrt(n)
+    return W
 
 
 def _spiked(rng: np.random.Generator, n: int, m: int) -> Matrix:

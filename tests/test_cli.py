@@ -23,6 +23,7 @@ from support import ROOT, safetensors_bytes
 from ww_static import schema
 from ww_static.cli import main
 from ww_static.errors import escape
+from ww_static.spectral import lapack
 
 HOSTILE = "=cmd|'x'!A1\x1b[31m\u202e<script>alert(1)</script>|`*[b](x)*`\n::error::%0A"
 
@@ -296,6 +297,7 @@ def test_readers_schema_and_doctor_answer(model: Path) -> None:
     said = run("doctor").stdout
     assert "numpy" in said
     assert "blas" in said
+    assert f"of the Gram matrix, by {lapack.backend_name()};" in said
 
 
 def test_result_in_python(model: Path, tmp_path: Path) -> None:
