@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ww_static import memory, models
-from ww_static.confinement import Allowance
 from ww_static.dispatch import Crew, Task, drain
-from ww_static.errors import FormatError, LimitError, WorkerDiedError, as_format_error
+from ww_static.errors import FormatError, LimitError, as_format_error
 from ww_static.executors import WorkerExecutor
 from ww_static.models import Source
 from ww_static.options import Options
@@ -54,13 +53,18 @@ def _free(settings: Settings) -> int:
 
 
 def chosen_backend(settings: Settings, executor: Executor) -> str:
-    """What computes all spectra of a run, found out by a worker; numpy where that ends the worker."""
-    try:
-        if isinstance(executor, WorkerExecutor):
-            return executor.delegate(Allowance(settings.timeout, _TRIAL_BYTES), find_backend, ()).result()
-        return executor.submit(find_backend).result()
-    except (WorkerDiedError, MemoryError):
-        return lapack.NUMPY
+    """What computes all spectra of a run, found out by a worker; numpy where that ends the worker or fails."""
+    answer = lapack.NUMPY
+
+    def done(found: str | BaseException) -> Sequence[Task[Any]]:
+        nonlocal answer
+        answer = found if isinstance(found, str) else lapack.NUMPY
+        return ()
+
+    trial = Task(find_backend, (), 0, 0.0, _PLAN_BYTES, _TRIAL_BYTES, "", done)
+    slots = 1 if isinstance(executor, WorkerExecutor) else None
+    drain(Crew(executor, slots, _free(settings), settings.timeout), [trial], lambda _: None)
+    return answer
 
 
 def plan_models(
