@@ -194,8 +194,7 @@ def gemm(dtype: type[np.floating[Any]]) -> Callable[[Shape], Call]:
 
 
 TASKS: dict[str, Callable[[Shape], Call]] = {
-    "esd_ours": esd_ours, "esd_peer": esd_peer, "esd_stand_in": esd_stand_in,
-    "gram_ours": gram_ours, "eig_ours": eig_ours,
+    "esd_ours": esd_ours, "esd_peer": esd_peer, "esd_stand_in": esd_stand_in, "gram_ours": gram_ours, "eig_ours": eig_ours,
     "dgemm": gemm(np.float64), "sgemm": gemm(np.float32), "powerlaw_version": powerlaw_version,
 } | {
     f"{fit.__name__} {family}": partial(fit, family)
