@@ -16,6 +16,7 @@ from ww_static import dtypes
 from ww_static.errors import FormatError, LimitError
 from ww_static.protocol import Finding, Limits
 from ww_static_readers._hdf5_file import Library, Stretch, Superblock, guarded
+from ww_static_readers._unique import UniqueNames
 
 _COMPACT, _CONTIGUOUS, _CHUNKED = 0, 1, 2
 _HARD, _SOFT, _EXTERNAL = 0, 1, 64
@@ -114,7 +115,7 @@ class _Walk:
         self._tree = Tree(groups={"": block.root})
         self._groups = {block.root}
         self._known: dict[int, Dataset | Finding | None] = {}
-        self._names: set[str] = set()
+        self._names = UniqueNames()
         self._links = self._letters = self._unfollowed = self._declared = 0
 
     def run(self) -> Tree:
@@ -169,13 +170,7 @@ class _Walk:
         self._letters += sum(map(len, raw)) + len(raw)
         if self._letters > self._limits.header_bytes:
             raise LimitError("limit", "file", f"paths of more than {self._limits.header_bytes} characters together")
-        name = wanted = b"/".join(raw).decode("utf-8", "backslashreplace")
-        number = 1
-        while name in self._names:
-            number += 1
-            name = f"{wanted}#{number}"
-        self._names.add(name)
-        return name, tuple(raw)
+        return self._names.take(b"/".join(raw).decode("utf-8", "backslashreplace")), tuple(raw)
 
     def _not_followed(self, path: _Path, kind: int) -> None:
         self._unfollowed += 1

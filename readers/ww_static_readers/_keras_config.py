@@ -15,7 +15,33 @@ from ww_static.protocol import Finding, Limits
 from ww_static_readers._strict_json import parse_json
 
 _MOST_FINDINGS = 100
-_HOMES = ("keras.", "tensorflow.keras.", "tensorflow.python.keras.", "tf_keras.")
+# Where Keras lives: what its modules begin with, and components that only lead to them.
+_HOMES = (("tensorflow", "python", "keras"), ("tensorflow", "keras"), ("tf_keras",), ("keras",))
+_INNER = ("src", "api", "_tf_keras", "_v1", "_v2", "keras")
+# Modules of it whose classes make up a model. Others, such as keras.utils, hold functions that fetch, load and write.
+_CLASSES = frozenset(
+    "activations constraints distillation dtype_policies engine experimental initializers layers losses metrics mixed_precision"
+    " models ops optimizers premade_models quantizers random regularizers".split()
+)
+_TOP = frozenset(
+    "DTypePolicy FloatDTypePolicy Function Functional Initializer InputSpec KerasTensor Layer Loss Metric Model Operation Optimizer"
+    " Quantizer Regularizer Sequential Variable".split()
+)
+# Modules whose functions compute, and do nothing else but these three, which turn text into objects.
+_FUNCTIONS = frozenset("activations constraints initializers losses metrics ops random regularizers".split())
+_MAKERS = frozenset(("deserialize", "serialize", "get"))
+# Functions that Keras 3.0 to 3.6 writes as members of `builtins`, as it does those of the user.
+_COMPUTING = frozenset(
+    "celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu linear log_sigmoid log_softmax"
+    " mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign sparse_plus sparse_sigmoid sparsemax squareplus swish"
+    " tanh tanh_shrink threshold binary_accuracy binary_crossentropy binary_focal_crossentropy categorical_accuracy"
+    " categorical_crossentropy categorical_focal_crossentropy categorical_hinge cosine_similarity ctc dice hinge huber kl_divergence"
+    " log_cosh mae mape mean_absolute_error mean_absolute_percentage_error mean_squared_error mean_squared_logarithmic_error mse"
+    " msle poisson sparse_categorical_accuracy sparse_categorical_crossentropy sparse_top_k_categorical_accuracy squared_hinge"
+    " top_k_categorical_accuracy tversky".split()
+)
+# Layers that hold code of another kind, or load it.
+_CARRIERS = frozenset(("torchmodulewrapper", "jaxlayer", "flaxlayer", "tfsmlayer"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +106,56 @@ def _code(one: dict[str, Any]) -> Iterator[str]:
     kind, module, registered = one.get("class_name"), one.get("module"), one.get("registered_name")
     name = _name(one)
     called = f"layer '{name:.80}'" if name else f"an object of class '{kind!s:.80}'"
-    if kind == "Lambda":
+    folded = kind.lower() if isinstance(kind, str) else ""
+    if folded == "lambda":
         yield f"{called} is a Lambda, which holds code or refers to a function"
-    elif isinstance(module, str) and not (module + ".").startswith(_HOMES):
-        yield f"{called} comes from module '{module:.80}', which is not part of Keras"
-    elif isinstance(registered, str) and ">" in registered and not registered.lower().startswith("keras"):
-        yield f"{called} is registered as '{registered:.80}', which is not part of Keras"
-    elif kind is None and isinstance(one.get("code"), str) and "closure" in one:
+    elif folded == "__lambda__":
+        if not _is_marshalled(one.get("config")):  # that has a finding of its own
+            yield "a function is given as marshalled code"
+    elif folded in _CARRIERS:
+        yield f"{called} is a {kind}, which holds or loads code" if name else f"{called} holds or loads code"
+    elif kind is None and _is_marshalled(one):
         yield "a function is given as marshalled code"
-    elif kind == "function" and not isinstance(module, str):
-        yield f"refers to the function '{one.get('config')!s:.80}'"
+    elif kind == "function":
+        if not _computes(module, one.get("config")):
+            yield f"refers to the function '{one.get('config')!s:.80}'" + (
+                f" of '{module:.80}'" if isinstance(module, str) else ""
+            )
+    elif isinstance(module, str) and (inner := _inner(module)) is None:
+        yield f"{called} comes from module '{module:.80}', which is not part of Keras"
+    elif isinstance(module, str) and isinstance(kind, str) and not _is_class(inner or (), kind):
+        yield f"refers to '{module:.80}.{kind:.80}', which is no class that Keras makes models of"
+    elif isinstance(registered, str) and ">" in registered and registered.lower().split(">")[0].split(".")[0] != "keras":
+        yield f"{called} is registered as '{registered:.80}', which is not part of Keras"
+
+
+def _is_marshalled(one: Any) -> bool:
+    return isinstance(one, dict) and isinstance(one.get("code"), str) and "closure" in one
+
+
+def _inner(module: str) -> tuple[str, ...] | None:
+    """The components of a module of Keras, below what only leads to it; None for one of others."""
+    parts = tuple(module.split("."))
+    home = next((one for one in _HOMES if parts[: len(one)] == one), None)
+    if home is None:
+        return None
+    inner = parts[len(home) :]
+    while inner and inner[0] in _INNER:
+        inner = inner[1:]
+    return inner
+
+
+def _is_class(inner: tuple[str, ...], kind: str) -> bool:
+    """Whether a class of this name may stand in a module, by the way that Keras names its classes."""
+    return (inner[0] in _CLASSES and kind[:1].isupper()) if inner else kind in _TOP
+
+
+def _computes(module: Any, function: Any) -> bool:
+    """Whether a function is one of Keras's own that does nothing but compute."""
+    if not isinstance(module, str) or not isinstance(function, str) or function in _MAKERS:
+        return False
+    inner = _inner(module)
+    return module == "builtins" and function in _COMPUTING if inner is None else bool(inner) and inner[0] in _FUNCTIONS
 
 
 def _name(one: dict[str, Any]) -> str | None:

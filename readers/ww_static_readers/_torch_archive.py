@@ -30,21 +30,38 @@ def read_archive(descriptor: int, size: int, limits: Limits, begin: int = 0) -> 
         begin: first byte of the archive in the file.
 
     Raises:
-        FormatError: what the zip walk, the pickle machine or the configuration of torch.export refuse; ``missing_part``.
+        FormatError: what the zip walk, the pickle machine or the configuration of torch.export refuse; ``missing_part``;
+            ``corrupt_archive`` for several pickles, or one in an archive of torch.export.
     """
     members = {one.name: one for one in _zip.members(descriptor, size, limits, begin)}
     words = "its name leads out of the archive; it is not used"
     findings = [Finding("path_escape", f"member '{name:.200}'", words) for name in members if _zip.leads_out(name)]
+    pickles = [name for name in members if name.rsplit("/", 1)[-1].lower() == _PICKLE]
     exported = _torch_export.root_of(members)
+    if exported is not None and pickles:
+        raise _two_models(descriptor, members[pickles[0]], limits)
     if exported is not None:
         return _torch_export.read_export(descriptor, members, exported, findings, limits)
-    pickles = [name for name in members if name.rsplit("/", 1)[-1].lower() == _PICKLE]
     if not pickles:
         raise FormatError("missing_part", "zip", f"has no member '{_PICKLE}'")
     if len(pickles) > 1:
         problem = f"has {len(pickles)} members named '{_PICKLE}': {pickles[0]:.80}, {pickles[1]:.80}"
         raise FormatError("corrupt_archive", "zip", problem)
     return _pickled(descriptor, members, pickles[0], findings, limits)
+
+
+def _two_models(descriptor: int, member: Member, limits: Limits) -> FormatError:
+    """Why an archive of torch.export that has a pickle is refused; what the pickle would call comes first."""
+    words = f"is a torch.export archive and has a {_PICKLE}, '{member.name:.80}': two programs could read two models"
+    error = FormatError("corrupt_archive", "zip", words)
+    if member.size > limits.pickle_bytes:
+        return error
+    try:
+        machine = Machine(Source(_PICKLE, _zip.content(descriptor, member, limits)), TorchMeaning("archive"), limits)
+        machine.run()
+    except FormatError as broken:
+        return broken if broken.category == "unsafe_pickle" else error
+    return machine.blamed(error)
 
 
 def _pickled(descriptor: int, members: Mapping[str, Member], name: str, findings: list[Finding], limits: Limits) -> Contents:

@@ -15,6 +15,7 @@ from ww_static.errors import LimitError
 from ww_static.protocol import Limits
 from ww_static_readers._pickle_nodes import Opaque
 from ww_static_readers._torch_values import Array, Tensor, Wrapper
+from ww_static_readers._unique import UniqueNames
 
 # Where a pickled module keeps its tensors and its parts: no part of their names.
 _OWN = ("_parameters", "_buffers")
@@ -73,18 +74,13 @@ def named_tensors(root: Any, where: str, limits: Limits) -> Iterator[Leaf]:
     Raises:
         LimitError: ``limit``; containers are nested too deeply, or the names are too long or too many.
     """
-    taken: set[str] = set()
+    names = UniqueNames()
     letters = 0
     for visit in _leaves(root, where, limits):
         path = _joined(visit.path, where, limits)
         letters += len(path)
-        name = wanted = path.encode("utf-8", "backslashreplace").decode("utf-8")
-        count = 1
-        while name in taken:
-            count += 1
-            name = f"{wanted}#{count}"
-        taken.add(name)
-        if len(taken) > limits.tensors:
+        name = names.take(path.encode("utf-8", "backslashreplace").decode("utf-8"))
+        if len(names) > limits.tensors:
             raise LimitError("limit", where, f"more than {limits.tensors} tensors")
         if letters > limits.header_bytes:
             raise LimitError("limit", where, f"names of more than {limits.header_bytes} characters together")

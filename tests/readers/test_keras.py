@@ -147,6 +147,78 @@ def test_what_a_configuration_would_run_is_found_and_never_run(tmp_path: Path) -
     assert found(archive(tmp_path / "m.keras", VARS, config)) == [("embedded_code", "config.json")] * 6
 
 
+LAMBDA = {"class_name": "__lambda__", "config": {"value": ["4wEAAA==", None, None]}}
+
+
+def _function(module: str | None, name: str) -> dict[str, Any]:
+    return {"class_name": "function", "module": module, "config": name, "registered_name": name}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (LAMBDA, "a function is given as marshalled code"),
+        (LAMBDA | {"class_name": "__LAMBDA__"}, "a function is given as marshalled code"),
+        (layer("lambda", "l"), "layer 'l' is a Lambda, which holds code or refers to a function"),
+        (_function("keras.utils", "get_file"), "refers to the function 'get_file' of 'keras.utils'"),
+        (_function("keras.saving", "load_model"), "refers to the function 'load_model' of 'keras.saving'"),
+        (_function("keras.models", "load_model"), "refers to the function 'load_model' of 'keras.models'"),
+        (_function("keras.activations", "deserialize"), "refers to the function 'deserialize' of 'keras.activations'"),
+        (_function("builtins", "eval"), "refers to the function 'eval' of 'builtins'"),
+        (_function("keras", "relu"), "refers to the function 'relu' of 'keras'"),
+        (_function("keras.activationsevil", "relu"), "refers to the function 'relu' of 'keras.activationsevil'"),
+        (
+            {"class_name": "get_file", "module": "keras.utils", "config": {"origin": "http://x"}},
+            "refers to 'keras.utils.get_file', which is no class that Keras makes models of",
+        ),
+        (
+            {"class_name": "load_model", "module": "keras.models", "config": {}},
+            "refers to 'keras.models.load_model', which is no class that Keras makes models of",
+        ),
+        (
+            {"class_name": "Progbar", "module": "keras.src.utils.progbar", "config": {}},
+            "refers to 'keras.src.utils.progbar.Progbar', which is no class that Keras makes models of",
+        ),
+        (
+            {"class_name": "RematScope", "module": "keras", "config": {}},
+            "refers to 'keras.RematScope', which is no class that Keras makes models of",
+        ),
+        (layer("TorchModuleWrapper", "t", module={"class_name": "__tensor__"}), "layer 't' is a TorchModuleWrapper, which holds or loads code"),
+        (layer("JaxLayer", "j"), "layer 'j' is a JaxLayer, which holds or loads code"),
+        (layer("FlaxLayer", "f"), "layer 'f' is a FlaxLayer, which holds or loads code"),
+        (layer("TFSMLayer", "s"), "layer 's' is a TFSMLayer, which holds or loads code"),
+        (layer("Dense", "d") | {"registered_name": "kerasevil>Dense"}, "layer 'd' is registered as 'kerasevil>Dense', which is not part of Keras"),
+    ],
+)  # fmt: skip
+def test_a_reference_to_code_is_found_wherever_it_stands(tmp_path: Path, value: dict[str, Any], words: str) -> None:
+    for config in (configuration(layer("Dense", "d", activation=value)), json.dumps({"a": [[{"b": value}]]})):
+        with ww.open(archive(tmp_path / "m.keras", VARS, config)) as checkpoint:
+            assert [(one.category, one.problem) for one in checkpoint.findings] == [("embedded_code", words)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        _function("keras.activations", "relu"), _function("keras.src.activations.activations", "silu"), _function("builtins", "relu"),
+        _function("keras.ops", "relu"), _function("keras.losses", "mean_squared_error"),
+        {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}, "registered_name": None},
+        {"module": "keras.initializers", "class_name": "GlorotUniform", "config": {"seed": None}, "registered_name": None},
+        {"module": "keras.optimizers.schedules", "class_name": "CosineDecay", "config": {}, "registered_name": None},
+        {"module": "keras.src.ops.numpy", "class_name": "Add", "config": {"name": "add"}, "registered_name": "Add"},
+        {"module": "keras.src.engine.functional", "class_name": "Functional", "config": {}, "registered_name": "Functional"},
+        {"module": "keras.src.models.sequential", "class_name": "Sequential", "config": {}, "registered_name": "keras>Sequential"},
+        {"module": "tensorflow.python.keras.engine.functional", "class_name": "Functional", "config": {}},
+        {"module": "tf_keras.src.layers.core.dense", "class_name": "Dense", "config": {}, "registered_name": None},
+        {"module": "keras.quantizers", "class_name": "AbsMaxQuantizer", "config": {}, "registered_name": None},
+        {"class_name": "__keras_tensor__", "config": {"shape": [None, 4], "dtype": "float32", "keras_history": ["d", 0, 0]}},
+        {"class_name": "__numpy__", "config": {"value": [1.0], "dtype": "float32"}},
+        {"class_name": "Policy", "module": "keras.mixed_precision", "config": {"name": "mixed_float16"}, "registered_name": None},
+    ],
+)  # fmt: skip
+def test_what_keras_writes_for_its_own_classes_and_functions_is_no_finding(tmp_path: Path, value: dict[str, Any]) -> None:
+    assert found(archive(tmp_path / "m.keras", VARS, configuration(layer("Dense", "d", activation=value)))) == []
+
+
 @pytest.mark.parametrize("config", ["{not json", "[]", '{"a": 1, "a": 2}', '{"a": NaN}', "[" * 100_000, '"\\ud800"', "\xff"])
 def test_a_configuration_that_is_none_is_a_finding(tmp_path: Path, config: str) -> None:
     assert found(archive(tmp_path / "m.keras", VARS, config)) == [("bad_config", "config.json")]

@@ -124,6 +124,32 @@ def test_pickles_inside_are_never_opened(tmp_path: Path) -> None:
     assert result.exit_code == 3
 
 
+@pytest.mark.parametrize("name", ["archive/data.pkl", "archive/DATA.pkl", "data.pkl", "other/Data.Pkl"])
+@pytest.mark.parametrize(
+    ("pickle", "match"),
+    [
+        (
+            b"\x80\x02" + EVIL,
+            "unsafe_pickle: data.pkl: calls 'posix.system'.*; then corrupt_archive: is a torch.export archive",
+        ),
+        (b"\x80\x02" + EVIL[:-1] + b"\xff", "unsafe_pickle: data.pkl: calls 'posix.system'"),
+        (
+            b"\x80\x02}.",
+            "corrupt_archive: zip: is a torch.export archive and has a data.pkl, .*: two programs could read two models",
+        ),
+        (b"no pickle", "corrupt_archive: zip: is a torch.export archive"),
+    ],
+)
+def test_an_archive_that_is_also_a_pickle_is_refused_and_the_pickle_blamed(
+    tmp_path: Path, name: str, pickle: bytes, match: str
+) -> None:
+    members = exported({"w": payload("weight_0", "F32", (4, 6))}, HELD)
+    path = tmp_path / "model.pt"
+    path.write_bytes(zipped({**members, name: pickle}))
+    with pytest.raises(FormatError, match=match):
+        open_checkpoint(path)
+
+
 def test_weights_without_values_and_layouts_that_are_not_dense_are_rows_with_a_reason(tmp_path: Path) -> None:
     weights = {"fake": payload("weight_1", "F32", (8, 8)), "sparse": payload("weight_0", "F32", (4, 6))}
     weights["sparse"]["tensor_meta"]["layout"] = 1
