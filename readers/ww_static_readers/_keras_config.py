@@ -20,25 +20,116 @@ _HOMES = (("tensorflow", "python", "keras"), ("tensorflow", "keras"), ("tf_keras
 _INNER = ("src", "api", "_tf_keras", "_v1", "_v2", "keras")
 # Modules of it whose classes make up a model. Others, such as keras.utils, hold functions that fetch, load and write.
 _CLASSES = frozenset(
-    "activations constraints distillation dtype_policies engine experimental initializers layers losses metrics mixed_precision"
-    " models ops optimizers premade_models quantizers random regularizers".split()
+    [
+        "activations",
+        "constraints",
+        "distillation",
+        "dtype_policies",
+        "engine",
+        "experimental",
+        "initializers",
+        "layers",
+        "losses",
+        "metrics",
+        "mixed_precision",
+        "models",
+        "ops",
+        "optimizers",
+        "premade_models",
+        "quantizers",
+        "random",
+        "regularizers",
+    ]
 )
 _TOP = frozenset(
-    "DTypePolicy FloatDTypePolicy Function Functional Initializer InputSpec KerasTensor Layer Loss Metric Model Operation Optimizer"
-    " Quantizer Regularizer Sequential Variable".split()
+    [
+        "DTypePolicy",
+        "FloatDTypePolicy",
+        "Function",
+        "Functional",
+        "Initializer",
+        "InputSpec",
+        "KerasTensor",
+        "Layer",
+        "Loss",
+        "Metric",
+        "Model",
+        "Operation",
+        "Optimizer",
+        "Quantizer",
+        "Regularizer",
+        "Sequential",
+        "Variable",
+    ]
 )
 # Modules whose functions compute, and do nothing else but these three, which turn text into objects.
-_FUNCTIONS = frozenset("activations constraints initializers losses metrics ops random regularizers".split())
+_FUNCTIONS = frozenset(["activations", "constraints", "initializers", "losses", "metrics", "ops", "random", "regularizers"])
 _MAKERS = frozenset(("deserialize", "serialize", "get"))
 # Functions that Keras 3.0 to 3.6 writes as members of `builtins`, as it does those of the user.
 _COMPUTING = frozenset(
-    "celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu linear log_sigmoid log_softmax"
-    " mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign sparse_plus sparse_sigmoid sparsemax squareplus swish"
-    " tanh tanh_shrink threshold binary_accuracy binary_crossentropy binary_focal_crossentropy categorical_accuracy"
-    " categorical_crossentropy categorical_focal_crossentropy categorical_hinge cosine_similarity ctc dice hinge huber kl_divergence"
-    " log_cosh mae mape mean_absolute_error mean_absolute_percentage_error mean_squared_error mean_squared_logarithmic_error mse"
-    " msle poisson sparse_categorical_accuracy sparse_categorical_crossentropy sparse_top_k_categorical_accuracy squared_hinge"
-    " top_k_categorical_accuracy tversky".split()
+    [
+        "celu",
+        "elu",
+        "exponential",
+        "gelu",
+        "glu",
+        "hard_shrink",
+        "hard_sigmoid",
+        "hard_silu",
+        "hard_swish",
+        "hard_tanh",
+        "leaky_relu",
+        "linear",
+        "log_sigmoid",
+        "log_softmax",
+        "mish",
+        "relu",
+        "relu6",
+        "selu",
+        "sigmoid",
+        "silu",
+        "soft_shrink",
+        "softmax",
+        "softplus",
+        "softsign",
+        "sparse_plus",
+        "sparse_sigmoid",
+        "sparsemax",
+        "squareplus",
+        "swish",
+        "tanh",
+        "tanh_shrink",
+        "threshold",
+        "binary_accuracy",
+        "binary_crossentropy",
+        "binary_focal_crossentropy",
+        "categorical_accuracy",
+        "categorical_crossentropy",
+        "categorical_focal_crossentropy",
+        "categorical_hinge",
+        "cosine_similarity",
+        "ctc",
+        "dice",
+        "hinge",
+        "huber",
+        "kl_divergence",
+        "log_cosh",
+        "mae",
+        "mape",
+        "mean_absolute_error",
+        "mean_absolute_percentage_error",
+        "mean_squared_error",
+        "mean_squared_logarithmic_error",
+        "mse",
+        "msle",
+        "poisson",
+        "sparse_categorical_accuracy",
+        "sparse_categorical_crossentropy",
+        "sparse_top_k_categorical_accuracy",
+        "squared_hinge",
+        "top_k_categorical_accuracy",
+        "tversky",
+    ]
 )
 # Layers that hold code of another kind, or load it.
 _CARRIERS = frozenset(("torchmodulewrapper", "jaxlayer", "flaxlayer", "tfsmlayer"))
