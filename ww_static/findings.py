@@ -29,7 +29,9 @@ INCONCLUSIVE = frozenset(
     )
 )
 # Findings of readers about parts of a file that they left out.
-_LEFT_OUT = INCONCLUSIVE | {"unsafe_pickle", "unsupported", "corrupt", "size_mismatch", "truncated", "crc_mismatch", "bomb"}
+_LEFT_OUT = INCONCLUSIVE | {
+    "unsafe_pickle", "unsupported", "corrupt", "size_mismatch", "truncated", "crc_mismatch", "bomb", "unread_part",
+}  # fmt: skip
 _LINKS = ("path_escape", "unsafe_link")
 _EMPTY = ("nothing_to_analyse", "no_tensors")
 # Reasons that are worth a finding: reason -> its category.

@@ -98,7 +98,7 @@ def _in_folder(folder: str, entries: Sequence[ReaderEntry]) -> list[Source]:
         names = [entry.name for entry in entries_here if not entry.is_dir(follow_symlinks=False)]
         claimed = seam.models_among(names, entries)
         sources.extend(_listed(root, os.path.join(here, one.file), one.model or _name(here)) for one in claimed)
-        files = {one.file for one in claimed}
+        files = {file for one in claimed for file in (one.file, *one.parts)}
         unread.extend(
             os.path.join(here, name) for name in names if name.lower().endswith(_MODEL_SUFFIXES) and name not in files
         )

@@ -14,7 +14,7 @@ from ww_static.errors import FormatError, LimitError, WorkerDiedError, as_format
 from ww_static.executors import WorkerExecutor
 from ww_static.models import Source
 from ww_static.options import Options
-from ww_static.plan import Plan, Settings, plan_model, too_large
+from ww_static.plan import Plan, Settings, plan_model, too_large, without_parts
 
 _SECONDS_PER_HEADER_BYTE = 3e-8
 _PLAN_BYTES = 2**26  # private memory that is set aside for reading a header
@@ -46,6 +46,8 @@ def plan_models(
 ) -> list[Plan]:
     """The plans of models, in their order, each made in a task; one that kills its worker costs itself only.
 
+    A file that a scan found and that an index names has no plan of its own.
+
     Args:
         sources: what to open.
         options: what will be computed.
@@ -75,7 +77,7 @@ def plan_models(
     except KeyboardInterrupt:
         if not keep_partial:
             raise
-    return plans
+    return without_parts(plans)
 
 
 def is_interrupted(plans: Sequence[Plan]) -> bool:

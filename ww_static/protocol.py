@@ -177,10 +177,16 @@ class ModelFile:
     """A model among the files of a folder: the file to open for it (an index, the first of its shards), and its name.
 
     An empty name stands for that of the folder.
+
+    Attributes:
+        file: to open.
+        model: its name.
+        parts: other files of the folder that belong to it. `open` reads them, or says of each one that it did not.
     """
 
     file: str
     model: str
+    parts: tuple[str, ...] = ()
 
 
 class Reader(Protocol):

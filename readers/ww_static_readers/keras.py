@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ww_static import storage
 from ww_static.errors import FormatError, LimitError
 from ww_static.protocol import Finding, Limits, ModelFile, TensorSpec, Window
-from ww_static_readers import _zip
+from ww_static_readers import _shards, _zip
 from ww_static_readers._hdf5_file import SIGNATURE, Stretch
 from ww_static_readers._hdf5_values import Values
 from ww_static_readers._keras_file import Contents, read_file
@@ -30,7 +30,8 @@ _WEIGHTS, _CONFIG = "model.weights.h5", "config.json"
 _MEMBERS = (b"metadata.json", b"model.weights.h5")  # what comes first; a zip of other programs may begin with `config.json`
 _INDEX_SUFFIX = ".weights.json"
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
-_MODEL_SUFFIXES = (".weights.h5", ".h5", ".hdf5", ".keras")
+_SHARD_SUFFIX = ".weights.h5"
+_MODEL_SUFFIXES = (_SHARD_SUFFIX, ".h5", ".hdf5", ".keras")
 _FOREIGN = (
     b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"GGUF", b"\x93NUMPY", b"\x04\x22\x4d\x18", b"\x1f\x8b\x08",
 )  # fmt: skip
@@ -55,20 +56,26 @@ def sniff(path: Path, head: bytes) -> bool:
 
 def models(names: Sequence[str]) -> list[ModelFile]:
     """Every archive, HDF5 file and index; the shards of an index belong to it, TensorFlow's copy of other weights is none."""
-    indexed = {name[: -len(_INDEX_SUFFIX)] for name in names if name.lower().endswith(_INDEX_SUFFIX)}
+    shards: dict[str, list[str]] = {name[: -len(_INDEX_SUFFIX)]: [] for name in names if name.lower().endswith(_INDEX_SUFFIX)}
     copied = any(name.lower().endswith((".safetensors", ".safetensors.index.json")) for name in names)
     found = []
     for name in names:
-        if name.lower().endswith(_INDEX_SUFFIX):
-            found.append(ModelFile(name, name[: -len(_INDEX_SUFFIX)] or name))
-            continue
         suffix = next((one for one in _MODEL_SUFFIXES if name.lower().endswith(one)), None)
         if suffix is None or (copied and name.startswith("tf_model")):
             continue
-        stem, _, number = name[: -len(suffix)].rpartition("_")
-        if suffix != ".weights.h5" or stem not in indexed or not number.isdecimal():
+        stem = _stem_of_shard(name)
+        if stem in shards:
+            shards[stem].append(name)
+        else:
             found.append(ModelFile(name, name[: -len(suffix)] or name))
-    return found
+    indexes = [name for name in names if name.lower().endswith(_INDEX_SUFFIX)]
+    return [*found, *(ModelFile(one, (stem := one[: -len(_INDEX_SUFFIX)]) or one, tuple(shards[stem])) for one in indexes)]
+
+
+def _stem_of_shard(name: str) -> str | None:
+    """What ``STEM_00000.weights.h5`` is a shard of; None for a file of another name."""
+    stem, _, number = name[: -len(_SHARD_SUFFIX)].rpartition("_")
+    return stem if name.lower().endswith(_SHARD_SUFFIX) and number.isdecimal() else None
 
 
 def open(path: Path, limits: Limits) -> KerasCheckpoint:  # the reader contract names this function
@@ -218,6 +225,9 @@ def _open_index(path: Path, descriptor: int, size: int, limits: Limits) -> Keras
         if status.st_nlink > 1:
             linked.append(Finding("hard_link", name, f"the file has {status.st_nlink} hard links"))
     findings = checked_index(index, {part.reference or "": part.contents for part in parts.values()}, limits)
+    if path.name.lower().endswith(_INDEX_SUFFIX):
+        own, named = path.name[: -len(_INDEX_SUFFIX)], {os.path.normpath(name) for name in index.files}
+        findings += _shards.unread(path.parent, named, lambda name: _stem_of_shard(name) == own)
     inner_findings = [finding for part in parts.values() for finding in part.contents.findings]
     return KerasCheckpoint(path.parent, parts, [*findings, *linked, *inner_findings], limits)
 

@@ -163,10 +163,20 @@ def test_shards_are_one_model_by_their_index(tmp_path: Path) -> None:
     for name, array in {**VARS, **second}.items():
         assert np.array_equal(read(path, name), array)
     assert keras.models(["x.weights.json", "x_00000.weights.h5", "x_00001.weights.h5", "y.keras", "z.hdf5"]) == [
-        ModelFile("x.weights.json", "x"),
         ModelFile("y.keras", "y"),
         ModelFile("z.hdf5", "z"),
+        ModelFile("x.weights.json", "x", ("x_00000.weights.h5", "x_00001.weights.h5")),
     ]
+    assert [row.category for row in ww.describe(tmp_path).finding_rows] == []
+
+
+def test_a_shard_that_the_index_does_not_name_leaves_the_model_inconclusive(tmp_path: Path) -> None:
+    path = shards(tmp_path, [VARS])
+    keras3(tmp_path / "x_00001.weights.h5", {"layers/lstm/cell/vars/0": values(6, 16)})
+    for named in (path, tmp_path):
+        result = ww.analyze(named, executor=None)
+        assert [(row.category, row.where) for row in result.finding_rows] == [("unread_part", "x_00001.weights.h5")]
+        assert result.exit_code == 3
 
 
 def test_an_index_is_recognized_before_that_of_safetensors(tmp_path: Path) -> None:
