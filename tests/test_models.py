@@ -76,6 +76,21 @@ def test_files_of_other_formats_beside_a_model_are_named_not_opened(tmp_path: Pa
     assert source.beside == ("model.gguf", "pytorch_model.bin")
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("x.weights.json", "x_00000.weights.h5", "x_00001.weights.h5"),
+        ("pytorch_model.bin.index.json", "pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"),
+        ("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"),
+        (".metadata", "__0_0.distcp"),
+    ],
+)
+def test_parts_of_a_model_are_not_said_to_be_unread(tmp_path: Path, files: tuple[str, ...]) -> None:
+    _tree(tmp_path, *files, "notes.gguf")
+    (source,) = models.locate([os.fspath(tmp_path)])
+    assert source.beside == ("notes.gguf",)
+
+
 def test_a_folder_of_other_formats_only_gives_each_of_them(tmp_path: Path) -> None:
     _tree(tmp_path, "model.tflite", "sub/model.gguf", "README.md")
     assert [shown for shown, _ in _shown(tmp_path)] == ["model.tflite", "sub/model.gguf"]

@@ -341,6 +341,17 @@ def test_a_sniff_that_raises_is_the_readers_fault(path: Path, toy: SimpleNamespa
         open_checkpoint(path)
 
 
+@pytest.mark.parametrize("parts", ["b", ["b"], ("b", 7), None])
+def test_parts_that_are_no_names_cost_the_claim(toy: SimpleNamespace, parts: Any) -> None:
+    toy.models = lambda names: [ModelFile("a", "a", parts)]
+    assert seam.models_among(["a", "b"], registry.installed()) == []
+
+
+def test_parts_are_files_of_the_folder_beside_the_model(toy: SimpleNamespace) -> None:
+    toy.models = lambda names: [ModelFile("a", "m", ("b", "gone", "a")), SimpleNamespace(file="c", model="c")]
+    assert seam.models_among(["a", "b", "c"], registry.installed()) == [ModelFile("a", "m", ("b",)), ModelFile("c", "c")]
+
+
 def test_limits_reach_the_reader(path: Path, toy: SimpleNamespace) -> None:
     seen: list[Limits] = []
 

@@ -18,29 +18,42 @@ _MOST_COMPONENTS = 64
 _LITERAL = re.compile(r"\^?[\w.\-]+\$?", re.ASCII)
 
 
+_Values = Mapping[tuple[tuple[int, ...], str], tuple[int, float]]  # where any character may stand, the rest -> place, value
+
+
 @dataclass(frozen=True, slots=True)
 class Patterns:
     """A ``rank_pattern`` or ``alpha_pattern``: names of modules, or the last components of them, and a number for each.
 
+    In a key an unescaped dot stands for any one character, as it does in PEFT: ``q.proj`` decides for ``q_proj``.
+
     Attributes:
-        suffixes: key -> its place among the keys, and its value.
+        suffixes: key -> its place among the keys, and its value. A key is its text, and where any character may stand.
         anchored: the same for keys that begin with ``^``: whole names of modules.
         unread: place of the first key that is no literal name; it may match anything.
     """
 
-    suffixes: Mapping[str, tuple[int, float]] = field(default_factory=dict)
-    anchored: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    suffixes: _Values = field(default_factory=dict)
+    anchored: _Values = field(default_factory=dict)
     unread: int | None = None
 
     def lookup(self, module: str) -> tuple[float | None, bool]:
         """The value of the first key that matches a module, None when none does; and whether that is certain."""
-        found = [self.anchored[module]] if module in self.anchored else []
+        found = list(_matches(self.anchored, (module,)))
         if self.suffixes:
             tail = module[-_LONGEST_KEY - 1 :].split(".")[-_MOST_COMPONENTS:]
-            suffixes = (".".join(tail[start:]) for start in range(len(tail)))
-            found += [self.suffixes[suffix] for suffix in suffixes if suffix in self.suffixes]
+            found += _matches(self.suffixes, [".".join(tail[start:]) for start in range(len(tail))])
         place, value = min(found, default=(None, None))
         return value, self.unread is None or (place is not None and place < self.unread)
+
+
+def _matches(values: _Values, names: Sequence[str]) -> Iterator[tuple[int, float]]:
+    """Place and value of each key that is one of some names, but for the characters that do not matter."""
+    lengths = {len(name): name for name in names}
+    for free in {free for free, _ in values}:
+        for name in lengths.values():
+            if (free, blank := _blanked(name, free)) in values:
+                yield values[free, blank]
 
 
 @dataclass(frozen=True, slots=True)

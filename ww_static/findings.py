@@ -30,7 +30,7 @@ INCONCLUSIVE = frozenset(
 )
 # Findings of readers about parts of a file that they left out.
 _LEFT_OUT = INCONCLUSIVE | {
-    "unsafe_pickle", "unsupported", "corrupt", "size_mismatch", "truncated", "crc_mismatch", "bomb", "missing_part",
+    "unsafe_pickle", "unsupported", "corrupt", "size_mismatch", "truncated", "crc_mismatch", "bomb", "missing_part", "unread_part",
 }  # fmt: skip
 _LINKS = ("path_escape", "unsafe_link")
 _EMPTY = ("nothing_to_analyse", "no_tensors")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ww_static import dtypes, facts, layers, lora, seam, storage
@@ -73,6 +74,40 @@ def plan_model(source: Source, options: Options, settings: Settings) -> Plan:
         return Plan(source, findings=beside, error=error)
     except MemoryError:
         return Plan(source, findings=beside, error=LimitError("limit", "header", too_large(settings), source.path))
+
+
+def without_parts(plans: Sequence[Plan]) -> list[Plan]:
+    """The plans without those of files that a scan found and that are whole parts of another model, which an index names.
+
+    A file that another only takes bytes from stays a model: all its tensors must be listed there as they are here.
+    """
+    owners = {
+        (part.device, part.inode): number
+        for number, plan in enumerate(plans)
+        for part in (plan.identities[1:] if plan.error is None else ())
+    }
+    held: dict[int, set[object]] = {}
+    result: dict[int, Plan] = dict(enumerate(plans))
+    for number, plan in enumerate(plans):
+        if plan.source.root is None or plan.error is not None or not plan.specs:
+            continue
+        own = plan.identities[0]
+        place = owners.get((own.device, own.inode), number)
+        if place == number or place not in result or result[place].reader != plan.reader:
+            continue
+        if place not in held:
+            held[place] = {_described(spec, plans[place]) for spec in plans[place].specs}
+        if all(_described(spec, plan) in held[place] for spec in plan.specs):
+            more = tuple(finding for finding in plan.findings if finding not in result[place].findings)
+            result[place] = replace(result[place], findings=(*result[place].findings, *more))
+            del result[number]
+    return list(result.values())
+
+
+def _described(spec: TensorSpec, plan: Plan) -> object:
+    """A tensor and the file that it is in, whatever model it is listed under."""
+    folder = os.path.dirname(plan.source.path)
+    return os.path.realpath(os.path.join(folder, spec.file)), spec.name, spec.dtype, spec.shape, spec.encoding
 
 
 def _facts(checkpoint: OpenCheckpoint, limits: Limits) -> tuple[facts.Facts, tuple[Finding, ...]]:

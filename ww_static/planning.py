@@ -14,7 +14,7 @@ from ww_static.errors import FormatError, LimitError, as_format_error
 from ww_static.executors import WorkerExecutor
 from ww_static.models import Source
 from ww_static.options import Options
-from ww_static.plan import Plan, Settings, plan_model, too_large
+from ww_static.plan import Plan, Settings, plan_model, too_large, without_parts
 from ww_static.spectral import lapack
 from ww_static.tasks import find_backend
 
@@ -79,6 +79,8 @@ def plan_models(
 ) -> list[Plan]:
     """The plans of models, in their order, each made in a task; one that kills its worker costs itself only.
 
+    A file that a scan found and that an index names has no plan of its own.
+
     Args:
         sources: what to open.
         options: what will be computed.
@@ -107,7 +109,7 @@ def plan_models(
     except KeyboardInterrupt:
         if not keep_partial:
             raise
-    return plans
+    return without_parts(plans)
 
 
 def is_interrupted(plans: Sequence[Plan]) -> bool:

@@ -179,9 +179,9 @@ class ModelFile:
     An empty name stands for that of the folder.
 
     Attributes:
-        file: the file to open.
-        model: name of the model.
-        parts: other files of the folder that belong to it, so that nobody takes them for models of their own.
+        file: to open.
+        model: its name.
+        parts: other files of the folder that belong to it. `open` reads them, or says of each one that it did not.
     """
 
     file: str

@@ -165,8 +165,16 @@ def models_among(names: Sequence[str], entries: Sequence[ReaderEntry]) -> list[M
             claim: Callable[[Sequence[str]], Sequence[ModelFile]] | None = getattr(entry.load(), "models", None)
             for one in claim(names) if claim else ():
                 if one.file in known:
-                    found.setdefault(one.file, one)
+                    found.setdefault(one.file, _owner(one, known))
     return [found[name] for name in sorted(found)]
+
+
+def _owner(one: ModelFile, known: set[str]) -> ModelFile:
+    """A model without parts that are not in its folder. A reader that was made before there were parts gives none."""
+    parts = getattr(one, "parts", ())
+    if type(parts) is not tuple or not all(type(part) is str for part in parts):
+        raise ReaderError("reader_crash", "", "the reader gives something else than file names for the parts of a model")
+    return ModelFile(one.file, one.model, tuple(part for part in parts if part in known and part != one.file))
 
 
 def _recognizes(entry: ReaderEntry, reader: Reader, path: Path, head: bytes) -> bool:

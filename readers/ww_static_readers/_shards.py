@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -21,6 +21,7 @@ from ww_static_readers._strict_json import parse_json
 _NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)")
 _PART = re.compile(rb'"weight_map"\s*:\s*\{.*?:\s*"[^"]*\.(\w+)"', re.DOTALL)
 INDEX = ".index.json"
+_MOST_FINDINGS = 100
 
 
 class Part(Protocol):
@@ -66,19 +67,36 @@ def models(names: Sequence[str], suffixes: Sequence[str], stems: Callable[[str],
         stems: whether a single file without its suffix may be called so.
     """
     endings = tuple(suffix + INDEX for suffix in suffixes)
-    indexed = {_stem(name, endings) for name in names if name.lower().endswith(endings)}
-    found = []
+    indexed = {_set_of(name, endings) for name in names if name.lower().endswith(endings)}
+    sets: dict[tuple[str, ...], list[str]] = {}
     for name in names:
         shard = numbered(name, suffixes)
+        if shard and (key := (shard["stem"], shard["suffix"].lower())) in indexed:
+            sets.setdefault(key, []).append(name)
+        elif shard and 1 <= int(shard["number"]) <= int(shard["count"]):
+            sets.setdefault((shard["stem"], shard["suffix"], shard["count"]), []).append(name)
+        elif shard:
+            sets[(name,)] = [name]  # no number of its set: a model of its own, which will not open
+    found = [ModelFile(one[0], _taken_apart(one[0])["stem"], tuple(one[1:])) for key, one in sets.items() if key not in indexed]
+    for name in names:
         suffix = next((one for one in suffixes if name.lower().endswith(one)), None)
         if name.lower().endswith(endings):
-            found.append(ModelFile(name, _stem(name, endings) or name))
-        elif shard and shard["stem"] not in indexed:
-            indexed.add(shard["stem"])  # the other shards of the set belong to this entry
-            found.append(ModelFile(name, shard["stem"]))
-        elif not shard and suffix is not None and stems(name[: -len(suffix)]):
+            found.append(ModelFile(name, _stem(name, endings) or name, tuple(sets.get(_set_of(name, endings), ()))))
+        elif suffix is not None and not numbered(name, suffixes) and stems(name[: -len(suffix)]):
             found.append(ModelFile(name, name[: -len(suffix)] or name))
     return found
+
+
+def _taken_apart(name: str) -> re.Match[str]:
+    match = _NUMBERED.fullmatch(name)
+    assert match is not None
+    return match
+
+
+def _set_of(index: str, endings: Iterable[str]) -> tuple[str, ...]:
+    """What the shards of an index are called before their numbers, and behind them."""
+    stem = _stem(index, endings)
+    return stem, index[len(stem) : -len(INDEX)].lower()
 
 
 def _stem(name: str, endings: Iterable[str]) -> str:
@@ -218,16 +236,41 @@ def _misplaced(weight_map: Mapping[str, Any], parts: Mapping[str, Part]) -> list
 
 
 def _unnamed(path: Path, files: Sequence[str]) -> list[Finding]:
-    """Shards of the set that lie beside the index and that it does not name."""
+    """Shards that lie beside the index and that it does not name: of its own set, or of the sets of those that it names."""
     named = {os.path.normpath(name) for name in files}
-    sets = {(match["stem"], match["suffix"]) for name in named if (match := _NUMBERED.fullmatch(name))}
-    beside = sorted(
-        name
-        for name in os.listdir(path.parent)
-        if (match := _NUMBERED.fullmatch(name)) and (match["stem"], match["suffix"]) in sets
-    )
-    words = "lies beside the index, which does not name it"
-    return [Finding("index_mismatch", name, words) for name in beside if name not in named]
+    sets = {(match["stem"], match["suffix"].lower()) for name in named if (match := _NUMBERED.fullmatch(name))}
+    own, dot, ending = path.name[: -len(INDEX)].rpartition(".")
+    if path.name.lower().endswith(INDEX):
+        sets.add((own, (dot + ending).lower()))
+    return unread(path.parent, named, lambda name: _is_of(name, sets))
+
+
+def _is_of(name: str, sets: set[tuple[str, str]]) -> bool:
+    match = _NUMBERED.fullmatch(name)
+    return match is not None and (match["stem"], match["suffix"].lower()) in sets
+
+
+def unread(folder: Path, named: Collection[str], belongs: Callable[[str], bool]) -> list[Finding]:
+    """Files of a folder that belong to a model by their names and that its index does not name.
+
+    Args:
+        folder: of the index.
+        named: files that the index names, relative to the folder.
+        belongs: whether a file of this name is one of the model's.
+
+    Raises:
+        FormatError: ``io_error``; the folder cannot be listed.
+    """
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        raise storage.io_error(error) from error
+    beside = sorted(name for name in names if belongs(name) and name not in named)
+    words = "lies beside the index, which does not name it; it was not read"
+    found = [Finding("unread_part", name, words) for name in beside[:_MOST_FINDINGS]]
+    if len(beside) > _MOST_FINDINGS:
+        found.append(Finding("unread_part", "", f"{len(beside) - _MOST_FINDINGS} more files beside the index were not read"))
+    return found
 
 
 class _Shards(Generic[P]):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ww_static import dtypes
 from ww_static.errors import FormatError, LimitError
 from ww_static.protocol import Finding, Limits, ModelFile, TensorSpec, Window
+from ww_static_readers import _shards
 from ww_static_readers._checkpoint import Values
 from ww_static_readers._shards import Descriptors
 from ww_static_readers._torch_archive import read_archive
@@ -41,8 +42,8 @@ def is_index(head: bytes) -> bool:
 
 def models(names: Sequence[str]) -> list[ModelFile]:
     """The folder is one model when it holds `.metadata`, alone or beside parts."""
-    parts = any(name.endswith(SUFFIX) for name in names)
-    return [ModelFile(_INDEX, "")] if _INDEX in names and (parts or len(names) == 1) else []
+    parts = tuple(name for name in names if name.endswith(SUFFIX))
+    return [ModelFile(_INDEX, "", parts)] if _INDEX in names and (parts or len(names) == 1) else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,16 @@ def open_folder(path: Path, descriptor: int, limits: Limits) -> DistributedCheck
         raise machine.blamed(error) from error
     finally:
         folder.descriptors.close()
-    return DistributedCheckpoint(folder, tuple(dict.fromkeys([*machine.findings, *after, *folder.findings])))
+    unnamed = _shards.unread(folder.root, folder.named, lambda name: _is_part(folder.root / name))
+    return DistributedCheckpoint(folder, tuple(dict.fromkeys([*machine.findings, *after, *folder.findings, *unnamed])))
+
+
+def _is_part(path: Path) -> bool:
+    """Whether a file could hold chunks: writers leave empty ones where a process had none."""
+    try:
+        return path.name.endswith(SUFFIX) and os.lstat(path).st_size > 0
+    except OSError:
+        return True
 
 
 class _Folder:
@@ -163,12 +173,14 @@ class _Folder:
         self.findings: list[Finding] = []
         self.chunks: dict[str, tuple[_Chunk, ...]] = {}
         self.references: dict[str, str | None] = {}
+        self.named: set[str] = set()  # files that chunks lie in, whether they are read or not
         self.descriptors = Descriptors(self.root, self.references)
         self._index = path.name
 
     def add(self, entry: Entry, shape: tuple[int, ...]) -> None:
         """Reads the archives of one more tensor."""
         where = f"tensor '{entry.name}'"
+        self.named.update(os.path.normpath(piece.place.file) for piece in entry.pieces)
         promised = entry.element.dtype if entry.element is not None else None
         if entry.element is not None and promised is None:
             words = "its elements have no dtype that is read here"
@@ -196,6 +208,7 @@ class _Folder:
 
     def add_object(self, name: str, place: Place) -> None:
         """An object that is no tensor: its pickle is looked at, and tensors in it are listed below its name."""
+        self.named.add(os.path.normpath(place.file))
         if place.transformed:
             self.findings.append(Finding("unsupported", f"entry '{name:.200}'", "is transformed, and was not read"))
             return

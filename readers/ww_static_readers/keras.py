@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ww_static import storage
 from ww_static.errors import FormatError, LimitError
 from ww_static.protocol import Finding, Limits, ModelFile, TensorSpec, Window
-from ww_static_readers import _zip
+from ww_static_readers import _shards, _zip
 from ww_static_readers._hdf5_file import SIGNATURE, Stretch
 from ww_static_readers._hdf5_values import Values
 from ww_static_readers._keras_file import Contents, read_file
@@ -73,6 +73,12 @@ def models(names: Sequence[str]) -> list[ModelFile]:
         if name not in indexed:
             found.append(ModelFile(name, name[: -len(suffix)] or name))
     return found
+
+
+def _is_shard(name: str, stem: str) -> bool:
+    """Whether a file is called as a shard of `stem`."""
+    match = _SHARD.fullmatch(name)
+    return match is not None and match[1] == stem
 
 
 def open(path: Path, limits: Limits) -> KerasCheckpoint:  # the reader contract names this function
@@ -246,6 +252,9 @@ def _open_index(path: Path, descriptor: int, size: int, limits: Limits) -> Keras
         if status.st_nlink > 1:
             linked.append(Finding("hard_link", name, f"the file has {status.st_nlink} hard links"))
     findings = checked_index(index, {part.reference or "": part.contents for part in parts.values()}, limits)
+    if path.name.lower().endswith(_INDEX_SUFFIX):
+        own, named = path.name[: -len(_INDEX_SUFFIX)], {os.path.normpath(name) for name in index.files}
+        findings += _shards.unread(path.parent, named, lambda name: _is_shard(name, own))
     inner_findings = [finding for part in parts.values() for finding in part.contents.findings]
     return KerasCheckpoint(path.parent, parts, [*findings, *linked, *inner_findings], limits)
 

@@ -37,6 +37,15 @@ def test_shards_are_one_model_by_their_index(tmp_path: Path) -> None:
     ]
 
 
+def test_a_shard_that_the_index_does_not_name_leaves_the_model_inconclusive(tmp_path: Path) -> None:
+    path = shards(tmp_path, [VARS])
+    keras3(tmp_path / "x_00001.weights.h5", {"layers/lstm/cell/vars/0": values(6, 16)})
+    for named in (path, tmp_path):
+        result = ww.analyze(named)
+        assert [(row.category, row.where) for row in result.finding_rows] == [("unread_part", "x_00001.weights.h5")]
+        assert result.exit_code == 3
+
+
 SECOND = {"layers/a/vars/0": values(30, 20)}
 
 

@@ -132,7 +132,7 @@ def test_a_part_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None
 
 
 def test_the_folder_of_a_checkpoint_is_one_model_and_its_parts_are_none(tmp_path: Path) -> None:
-    assert pytorch.models([".metadata", A, B, "meta.pt"]) == [ModelFile(".metadata", "")]
+    assert pytorch.models([".metadata", A, B, "meta.pt"]) == [ModelFile(".metadata", "", (A, B))]
     assert pytorch.models([".metadata"]) == [ModelFile(".metadata", "")]
     assert pytorch.models([".metadata", "notes.txt"]) == []
     assert pytorch.models([A, B]) == []
@@ -142,6 +142,21 @@ def test_the_folder_of_a_checkpoint_is_one_model_and_its_parts_are_none(tmp_path
     made.write(tmp_path / "step-1")
     for named in (tmp_path, tmp_path / "step-1", tmp_path / "step-1" / ".metadata"):
         assert [os.path.basename(source.path) for source in models.locate([os.fspath(named)])] == [".metadata"]
+
+
+def test_a_part_that_no_chunk_refers_to_leaves_the_checkpoint_inconclusive(tmp_path: Path) -> None:
+    made = Distributed()
+    made.add("w", "F32", VALUES)
+    made.write(tmp_path)
+    assert ww_static.analyze(tmp_path, executor=None).exit_code == 0
+    (tmp_path / "__9_0.distcp").write_bytes(b"")  # a process that had nothing to write
+    assert ww_static.analyze(tmp_path, executor=None).exit_code == 0
+    (tmp_path / "__9_0.distcp").write_bytes(b"x")
+    result = ww_static.analyze(tmp_path, executor=None)
+    assert [(row.category, row.where, row.inconclusive) for row in result.finding_rows] == [
+        ("unread_part", "__9_0.distcp", True)
+    ]
+    assert result.exit_code == 3
 
 
 def test_a_part_that_is_named_alone_is_refused_with_what_to_name(tmp_path: Path) -> None:

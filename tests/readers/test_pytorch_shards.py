@@ -86,9 +86,11 @@ def test_an_index_is_one_model_and_each_tensor_says_its_part(folder: Path) -> No
 
 
 def test_a_folder_of_parts_is_one_model(folder: Path) -> None:
-    assert [source.model_id for source in models.locate([os.fspath(folder)])] == ["pytorch_model"]
+    (source,) = models.locate([os.fspath(folder)])
+    assert (source.model_id, source.beside) == ("pytorch_model", ())
+    assert not ww_static.describe(folder).finding_rows
     (folder / INDEX).unlink()
-    assert pytorch.models([A, B, "other.bin"]) == [ModelFile(A, "pytorch_model"), ModelFile("other.bin", "other")]
+    assert pytorch.models([A, B, "other.bin"]) == [ModelFile(A, "pytorch_model", (B,)), ModelFile("other.bin", "other")]
     assert [os.path.basename(source.path) for source in models.locate([os.fspath(folder)])] == [A]
     assert pytorch.models([A, B, INDEX, "model.safetensors"]) == []
 

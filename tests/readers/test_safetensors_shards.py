@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 import ww_static
 from ww_static.errors import FormatError, UnsafeFileError
-from ww_static.protocol import Limits
+from ww_static.protocol import Limits, ModelFile
 from ww_static.seam import open_checkpoint
 from ww_static_readers import safetensors
 
@@ -113,6 +113,41 @@ def test_a_tensor_that_is_not_in_its_shard_is_refused(tmp_path: Path) -> None:
 def test_a_tensor_that_the_index_leaves_out_is_a_finding(tmp_path: Path) -> None:
     arrays = _shards(tmp_path)
     _holds(_index(tmp_path, {"a": A, "c": B}), arrays, findings=("index_mismatch",))
+
+
+def test_a_shard_that_the_index_does_not_name_leaves_the_model_inconclusive(tmp_path: Path) -> None:
+    _shards(tmp_path)
+    result = ww_static.analyze(_index(tmp_path, {"a": A, "b": A}, metadata=None), executor=None)
+    assert [(row.category, row.where, row.inconclusive) for row in result.finding_rows] == [("unread_part", B, True)]
+    assert result.exit_code == 3
+
+
+def test_an_index_of_other_files_says_that_the_set_of_its_name_is_unread_and_lists_nothing_twice(tmp_path: Path) -> None:
+    _shards(tmp_path)
+    save_file(_arrays(3, "z"), tmp_path / "other.safetensors")
+    save_file(_arrays(4, "free"), tmp_path / "free.safetensors")
+    path = _index(tmp_path, {"z": "other.safetensors"}, metadata=None)
+    result = ww_static.analyze(tmp_path, executor=None)
+    assert [(row.category, row.where) for row in result.finding_rows] == [("unread_part", A), ("unread_part", B)]
+    assert result.exit_code == 3
+    assert [(row.model_id, row.name) for row in result] == [("free", "free"), ("model", "z")]
+    assert [row.name for row in ww_static.describe([path, tmp_path / "other.safetensors"])] == ["z", "z"], "named files stay"
+
+
+def test_shards_of_a_set_beside_its_index_are_read_and_no_variants(tmp_path: Path) -> None:
+    _model(tmp_path)
+    assert safetensors.models([A, B, INDEX, "x.safetensors"]) == [
+        ModelFile(INDEX, "model", (A, B)),
+        ModelFile("x.safetensors", "x"),
+    ]
+    assert ww_static.analyze(tmp_path, executor=None).exit_code == 0
+
+
+def test_sets_of_one_name_and_numbers_beyond_their_set_are_models_of_their_own(tmp_path: Path) -> None:
+    names = [A, B, "model-00001-of-00003.safetensors", "model-00009-of-00002.safetensors", "model-00002-of-00003.safetensors"]
+    assert {one.file: one.parts for one in safetensors.models(names)} == {
+        A: (B,), "model-00001-of-00003.safetensors": ("model-00002-of-00003.safetensors",), "model-00009-of-00002.safetensors": (),
+    }  # fmt: skip
 
 
 def test_a_total_size_that_does_not_agree_is_a_finding(tmp_path: Path) -> None:
