@@ -17,7 +17,7 @@ import pytest
 from support import safetensors_bytes
 from ww_static import registry, seam
 from ww_static.errors import FormatError, LimitError, ReaderError
-from ww_static.protocol import Extent, Finding, Limits, TensorSpec, Window
+from ww_static.protocol import Extent, Finding, Limits, ModelFile, TensorSpec, Window
 from ww_static.seam import OpenCheckpoint, open_checkpoint
 
 GOOD = np.arange(12, dtype=np.float32).reshape(3, 4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ww_static.protocol import Finding
@@ -14,11 +14,37 @@ _MOST = 2**31
 _LONGEST_TEXT = 200
 _LONGEST_KEY = 1000
 _MOST_COMPONENTS = 64
+_MOST_SHAPES = 256  # lengths of keys, together with the places of their dots
+_ANY = "\n"  # what a dot stands for, in a key: the one character that it does not match
 # What a key of a pattern may hold to be taken literally: in PEFT it is a regular expression, and ours never runs one.
 _LITERAL = re.compile(r"\^?[\w.\-]+\$?", re.ASCII)
 
 
-_Values = Mapping[tuple[tuple[int, ...], str], tuple[int, float]]  # where any character may stand, the rest -> place, value
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Names of modules with a number for each, some of their characters free.
+
+    Attributes:
+        values: a name, with a line feed where any one character may stand -> its place among the keys, and its value.
+        free: length of names -> where in them any character may stand, one tuple for each choice of places.
+    """
+
+    values: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    free: Mapping[int, frozenset[tuple[int, ...]]] = field(default_factory=dict)
+
+    def matches(self, name: str) -> Iterator[tuple[int, float]]:
+        """Place and value of each key that a name fits."""
+        for places in self.free.get(len(name), ()):
+            blank = _blanked(name, places)
+            if blank in self.values:
+                yield self.values[blank]
+
+
+def _blanked(name: str, places: tuple[int, ...]) -> str:
+    letters = list(name)
+    for place in places:
+        letters[place] = _ANY
+    return "".join(letters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,32 +54,24 @@ class Patterns:
     In a key an unescaped dot stands for any one character, as it does in PEFT: ``q.proj`` decides for ``q_proj``.
 
     Attributes:
-        suffixes: key -> its place among the keys, and its value. A key is its text, and where any character may stand.
-        anchored: the same for keys that begin with ``^``: whole names of modules.
+        suffixes: keys that are compared with whole names and with the last components of names.
+        anchored: keys that begin with ``^``, compared with whole names only.
         unread: place of the first key that is no literal name; it may match anything.
     """
 
-    suffixes: _Values = field(default_factory=dict)
-    anchored: _Values = field(default_factory=dict)
+    suffixes: Keys = field(default_factory=Keys)
+    anchored: Keys = field(default_factory=Keys)
     unread: int | None = None
 
     def lookup(self, module: str) -> tuple[float | None, bool]:
         """The value of the first key that matches a module, None when none does; and whether that is certain."""
-        found = list(_matches(self.anchored, (module,)))
-        if self.suffixes:
-            tail = module[-_LONGEST_KEY - 1 :].split(".")[-_MOST_COMPONENTS:]
-            found += _matches(self.suffixes, [".".join(tail[start:]) for start in range(len(tail))])
+        if _ANY in module:  # no character that a dot stands for
+            return None, self.unread is None and not self.suffixes.values and not self.anchored.values
+        found = list(self.anchored.matches(module))
+        tail = module[-_LONGEST_KEY - 1 :].split(".")[-_MOST_COMPONENTS:]
+        found += (one for start in range(len(tail)) for one in self.suffixes.matches(".".join(tail[start:])))
         place, value = min(found, default=(None, None))
         return value, self.unread is None or (place is not None and place < self.unread)
-
-
-def _matches(values: _Values, names: Sequence[str]) -> Iterator[tuple[int, float]]:
-    """Place and value of each key that is one of some names, but for the characters that do not matter."""
-    lengths = {len(name): name for name in names}
-    for free in {free for free, _ in values}:
-        for name in lengths.values():
-            if (free, blank := _blanked(name, free)) in values:
-                yield values[free, blank]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,17 +179,23 @@ class _Values:
             return Patterns(unread=0)
         suffixes: dict[str, tuple[int, float]] = {}
         anchored: dict[str, tuple[int, float]] = {}
+        free: set[tuple[int, tuple[int, ...]]] = set()
         unread = []
         for place, (name, value) in enumerate(document.items()):
             plain = _literal(name)
-            if plain is None or value is None or not fits(value):
+            places = tuple(at for at, letter in enumerate(plain or "") if letter == _ANY)
+            if plain is None or value is None or not fits(value) or len(free | {(len(plain), places)}) > _MOST_SHAPES:
                 unread.append((place, name))
                 continue
+            free.add((len(plain), places))
             (anchored if name.startswith("^") else suffixes).setdefault(plain, (place, value))
         if unread:
             words = f"'{key}' has keys or values that are not read: {len(unread)}, the first is '{unread[0][1]:.60}'"
             self.findings.append(Finding("bad_config", NAME, words))
-        return Patterns(suffixes, anchored, unread[0][0] if unread else None)
+        by_length: dict[int, frozenset[tuple[int, ...]]] = {}
+        for length, places in free:
+            by_length[length] = by_length.get(length, frozenset()) | {places}
+        return Patterns(Keys(suffixes, by_length), Keys(anchored, by_length), unread[0][0] if unread else None)
 
 
 def _counts(value: object) -> bool:
@@ -183,8 +207,9 @@ def _scales(value: object) -> bool:
 
 
 def _literal(key: str) -> str | None:
-    """The name that a key means when it is one, without the marks of a regular expression that change nothing."""
+    """The name that a key means when it is one, a line feed for each dot that is not escaped, without marks that change nothing."""
     plain = key.replace("\\.", ".")
     if len(key) > _LONGEST_KEY or plain.count(".") >= _MOST_COMPONENTS or not _LITERAL.fullmatch(plain):
         return None
-    return plain.removeprefix("^").removesuffix("$")
+    free = key.replace("\\.", "\0").replace(".", _ANY).replace("\0", ".")
+    return free.removeprefix("^").removesuffix("$")
