@@ -86,7 +86,16 @@ def test(arguments: list[str]) -> None:
     run("ruff", "format", "--check", *CODE)
     run("ruff", "check", *CODE)
     run("mypy", *TYPED)
-    run("pytest", "--cov", "--cov-report=term:skip-covered", f"--cov-fail-under={LEAST_COVERAGE}")
+    run(
+        "pytest",
+        "-n",
+        "2",
+        "--dist",
+        "loadfile",
+        "--cov",
+        "--cov-report=term:skip-covered",
+        f"--cov-fail-under={LEAST_COVERAGE}",
+    )
 
 
 def main() -> None:
