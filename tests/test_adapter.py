@@ -15,7 +15,7 @@ from conftest import Writer
 from lora_files import CONFIG, MODULE, convolution, delta_row, delta_rows, dense, factors, pair, write
 from support import safetensors_bytes
 from torch_files import archive
-from ww_static import layers
+from ww_static import adapter, layers
 from ww_static.facts import Facts
 from ww_static.protocol import Limits, TensorSpec
 from ww_static.testing import Stored
@@ -133,6 +133,22 @@ def test_many_hostile_patterns_cost_no_time_and_are_never_run(tmp_path: Path) ->
     rows = delta_rows(ww.analyze(path))
     assert len(rows) == 50
     assert all("scale_unknown" in (row.warning_codes or ()) for row in rows)
+
+
+def test_keys_of_too_many_shapes_are_unread_and_could_decide_for_any_module() -> None:
+    shapes = {"x" * length: 4 for length in range(1, 257)}
+    known, findings = adapter.parse({"r": 2, "lora_alpha": 2, "alpha_pattern": shapes})
+    assert (known.scale("xx", 2), known.scale("q_proj", 2), findings) == (2.0, 1.0, ())
+    known, findings = adapter.parse({"r": 2, "lora_alpha": 2, "alpha_pattern": shapes | {"x" * 257: 4}})
+    assert (known.scale("xx", 2), known.scale("q_proj", 2)) == (2.0, None)
+    assert [one.category for one in findings] == ["bad_config"]
+
+
+def test_a_dot_of_a_key_stands_for_no_line_feed_and_not_for_none() -> None:
+    known, _ = adapter.parse({"r": 2, "lora_alpha": 2, "alpha_pattern": {"q.proj": 4, "^k.proj": 8}})
+    modules = ("q_proj", "a.qxproj", "qproj", "q__proj", "k_proj", "a.k_proj")
+    assert [known.scale(module, 2) for module in modules] == [2.0, 2.0, 1.0, 1.0, 4.0, 1.0]
+    assert known.scale("q\nproj", 2) is None
 
 
 def test_a_long_configuration_is_not_read(tmp_path: Path) -> None:

@@ -183,11 +183,11 @@ class _Values:
         unread = []
         for place, (name, value) in enumerate(document.items()):
             plain = _literal(name)
-            places = tuple(at for at, letter in enumerate(plain or "") if letter == _ANY)
-            if plain is None or value is None or not fits(value) or len(free | {(len(plain), places)}) > _MOST_SHAPES:
+            shape = len(plain or ""), tuple(at for at, letter in enumerate(plain or "") if letter == _ANY)
+            if plain is None or value is None or not fits(value) or (shape not in free and len(free) == _MOST_SHAPES):
                 unread.append((place, name))
                 continue
-            free.add((len(plain), places))
+            free.add(shape)
             (anchored if name.startswith("^") else suffixes).setdefault(plain, (place, value))
         if unread:
             words = f"'{key}' has keys or values that are not read: {len(unread)}, the first is '{unread[0][1]:.60}'"
