@@ -233,7 +233,7 @@ def _inner(module: str) -> tuple[str, ...] | None:
     inner = parts[len(home) :]
     while inner and inner[0] in _INNER:
         inner = inner[1:]
-    return inner
+    return inner[2:] if inner[:1] == ("backend",) and len(inner) > 2 else inner  # what a framework's backend has of its own
 
 
 def _is_class(inner: tuple[str, ...], kind: str) -> bool:

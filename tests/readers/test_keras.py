@@ -205,6 +205,7 @@ def test_a_reference_to_code_is_found_wherever_it_stands(tmp_path: Path, value: 
         _function("keras.ops", "relu"), _function("keras.losses", "mean_squared_error"),
         {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}, "registered_name": None},
         {"module": "keras.initializers", "class_name": "GlorotUniform", "config": {"seed": None}, "registered_name": None},
+        {"module": "keras.src.backend.torch.optimizers.torch_adam", "class_name": "Adam", "config": {}, "registered_name": "Adam"},
         {"module": "keras.optimizers.schedules", "class_name": "CosineDecay", "config": {}, "registered_name": None},
         {"module": "keras.src.ops.numpy", "class_name": "Add", "config": {"name": "add"}, "registered_name": "Add"},
         {"module": "keras.src.engine.functional", "class_name": "Functional", "config": {}, "registered_name": "Functional"},
