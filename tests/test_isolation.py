@@ -360,7 +360,7 @@ def test_nothing_is_left_behind_by_a_command_that_is_ended(evil: Path, name: str
 
 
 @pytest.mark.parametrize("command", ["analyze", "describe"])
-def test_an_early_interruption_reaches_nobody_but_the_command(evil: Path, command: str) -> None:
+def test_an_early_interruption_is_quiet(evil: Path, command: str) -> None:
     (path, _) = honest(evil)
     for moment in (0.05, 0.15, 0.3, 0.5, 0.8):
         process = subprocess.Popen(
@@ -372,7 +372,7 @@ def test_an_early_interruption_reaches_nobody_but_the_command(evil: Path, comman
         _, said = process.communicate(timeout=60)
         if "import site" in said or process.returncode == -signal.SIGINT:  # the interpreter itself had not begun
             continue
-        assert "KeyboardInterrupt" not in said, (moment, said)  # the server may say that a worker came too late to start
+        assert "Traceback" not in said, (moment, said)
         assert process.returncode in (0, 130), (moment, said)
 
 

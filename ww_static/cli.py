@@ -312,6 +312,7 @@ def _start() -> None:
 
     signal.signal(signal.SIGTERM, lambda *_: _interrupt())
     confinement.one_blas_thread()  # before numpy loads: no BLAS thread is ever created
+    os.environ["WW_STATIC_QUIET_SERVER"] = "1"
     spawning.start_server()
 
 
