@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from ww_static.errors import NonFiniteError, NotConvergedError
 from ww_static.spectral import lapack
-from ww_static.spectral.gram import Blocks, block_rows, blocks_of, gram, mirror, safe_exponent, scaled
+from ww_static.spectral.gram import Blocks, Dtype, block_rows, blocks_of, gram, mirror, safe_exponent, scaled
+from ww_static.spectral.smallest import smallest_vectors
 
 EPS = 2.0**-52
-_PLAIN = 1e-5  # lambda_min / lambda_max above which the Gram matrix gives the smallest singular value to 1e-9
-_REFINABLE = 1e-8  # and above which one more look at W does
+# lambda_min / lambda_max above which the Gram matrix gives the smallest singular value to 1e-11, and to 1e-9
+_PLAIN, _PASSABLE = 1e-5, 1e-8
+_REFINABLE = 1e-11  # and above which one more look at W gives it to 1e-10
 LARGEST_SVD = 2048  # columns; above, an SVD costs more than it tells
 Method = Literal["auto", "gram", "svd"]
 
@@ -63,7 +65,7 @@ def spectrum(W: NDArray[Any], method: Method = "auto", backend: str = lapack.BES
     Args:
         W: real matrix, shape (rows, columns), any numeric dtype, all finite. The shorter side counts M eigenvalues.
         method: ``gram`` (accurate to M eps lambda_max), ``svd`` (to (N eps sigma_max)^2), or ``auto``: gram, with its
-            smallest eigenvalue refined below 1e-5 lambda_max, and svd below 1e-8 lambda_max, both up to M = 2048.
+            smallest eigenvalue refined below 1e-5 lambda_max, and svd below 1e-11 lambda_max, both up to M = 2048.
         backend: ``numpy``, or ``auto`` for the fastest that numpy's own LAPACK allows; the last bits depend on it.
 
     Raises:
@@ -101,50 +103,48 @@ def spectrum_of_blocks(
         if method == "gram" or m > LARGEST_SVD or result.floor == 0 or share > _PLAIN:
             return result
         if share > _REFINABLE and result.n_below_floor == 0:
-            return replace(result, eigenvalues=_refined(result.eigenvalues, X, blocks))
+            refined = _refined(result.eigenvalues, X, blocks, backend)
+            if refined is not None or share > _PASSABLE:
+                return result if refined is None else replace(result, eigenvalues=refined)
     sigma = singular_values(blocks, n, m)
     largest = float(sigma[-1])
     return Spectrum(sigma * sigma, n, "svd", (n * EPS * largest) ** 2, exponent)
 
 
-def _of_gram(blocks: Blocks, m: int, backend: str) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
+def _of_gram(
+    blocks: Blocks, m: int, backend: str, dtype: Dtype = np.float64
+) -> tuple[NDArray[np.float64], NDArray[Any], str]:
     """Raw eigenvalues of X, the upper triangle of X again (up to `LARGEST_SVD`), and the backend that computed them."""
-    X = gram(blocks, m, backend)
+    X = gram(blocks, m, backend, dtype)
     routines = lapack.routines(backend)
-    if routines is not None and m > lapack.LARGEST_ONE_STAGE:
+    if routines is not None and lapack.is_two_stage(m, dtype):
         diagonal = X.diagonal().copy()
         if m <= LARGEST_SVD:
             mirror(X)  # the upper triangle will be destroyed; the lower one stays, for `_refined`
-        raw = lapack.two_stage_eigenvalues(routines, X, lapack.band_width(m))
+        raw = lapack.two_stage_eigenvalues(routines, X, lapack.band_width(m, dtype))
         if raw is not None:
             np.fill_diagonal(X, diagonal)
             return raw, X.T, routines.name
         del X
-        X, routines = gram(blocks, m, lapack.NUMPY), None
+        X, routines = gram(blocks, m, lapack.NUMPY, dtype), None
     with _translated():
         found = np.asarray(np.linalg.eigvalsh(X, UPLO="U"), np.float64)
     return found, X, lapack.NUMPY if routines is None else routines.name
 
 
-def _refined(eigenvalues: NDArray[np.float64], X: NDArray[np.float64], blocks: Blocks) -> NDArray[np.float64]:
-    """The eigenvalues, the smallest one as ||W v||^2 for its vector v, which one step of inverse iteration gives.
+def _refined(
+    eigenvalues: NDArray[np.float64], X: NDArray[np.float64], blocks: Blocks, backend: str
+) -> NDArray[np.float64] | None:
+    """The eigenvalues, the smallest one from W itself: that of its product with the vectors of the smallest ones.
 
-    The Gram matrix holds the smallest eigenvalue to M eps lambda_max only. The error of v enters ||W v||^2 squared: while
-    lambda_min is above 1e-8 lambda_max, the relative error of the smallest singular value stays below 1e-9.
-    Of X the upper triangle counts; X is overwritten.
+    The Gram matrix holds it to about 0.1 M eps lambda_max only. With V those vectors, the error of the smallest singular
+    value of W V is of second order in theirs, which the vectors beyond the kept ones bring, and they lie far away. None when there are no such vectors.
     """
-    m = len(X)
-    mirror(X)
-    X[np.diag_indices(m)] -= eigenvalues[0] * (1 - 2.0**-30)  # away from exact singularity
-    v = np.full(m, m**-0.5)
-    try:
-        for _ in range(2):
-            v = np.linalg.solve(X, v)
-            v /= np.linalg.norm(v)
-    except np.linalg.LinAlgError:
-        return eigenvalues
-    smallest = sum(float(np.square(block @ v).sum()) for block in blocks())
-    return np.concatenate([[min(smallest, float(eigenvalues[1]))], eigenvalues[1:]]) if m > 1 else eigenvalues
+    V = smallest_vectors(X, backend)
+    if V is None:
+        return None
+    least = float(sigma_of(triangle(lambda: (block @ V for block in blocks()), V.shape[1]))[0]) ** 2
+    return np.concatenate([[min(least, float(eigenvalues[1]))], eigenvalues[1:]]) if len(X) > 1 else np.array([least])
 
 
 def svd_bytes(n: int, m: int) -> int:

@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from ww_static.errors import NonFiniteError
 from ww_static.spectral import lapack
 
-# Blocks of a matrix with M columns, float64, shape (rows, M), C or Fortran order; a fresh pass over the matrix at each call.
-Blocks = Callable[[], Iterable[NDArray[np.float64]]]
+# Blocks of a matrix with M columns, shape (rows, M), C or Fortran order; a fresh pass over the matrix at each call. They are
+# float64, but for spectra in single precision float32.
+Blocks = Callable[[], Iterable[NDArray[Any]]]
+Dtype = type[np.float64] | type[np.float32]
 
 _TILE = 512
 _BLOCK_ELEMENTS = 2**20
-_SAFE_EXPONENTS = (-400, 480)  # elements in 2^-400 .. 2^480 neither overflow nor vanish when squared and summed
+# elements in this range of powers of two neither overflow nor vanish when squared and summed
+_SAFE_EXPONENTS = {np.float64: (-400, 480), np.float32: (-40, 40)}
 
 
 def block_rows(m: int) -> int:
@@ -24,12 +27,13 @@ def block_rows(m: int) -> int:
     return max(512, _BLOCK_ELEMENTS // max(m, 1))
 
 
-def gram_bytes(m: int, backend: str = lapack.NUMPY) -> int:
+def gram_bytes(m: int, backend: str = lapack.NUMPY, dtype: Dtype = np.float64) -> int:
     """Most private memory, in bytes, that `gram` and the eigenvalues after it hold at one time, by this backend."""
+    size = np.dtype(dtype).itemsize
     blocks = 3 * 8 * m * block_rows(m)  # the block, and what widening it may need beside it
-    if backend != lapack.NUMPY and m > lapack.LARGEST_ONE_STAGE:
-        return 8 * m * m + max(lapack.two_stage_bytes(m), blocks) + 2**22
-    return 8 * m * m + max(8 * m * m, blocks + 8 * m * min(m, _TILE)) + 2**22
+    if backend != lapack.NUMPY and lapack.is_two_stage(m, dtype):
+        return size * m * m + max(lapack.two_stage_bytes(m, dtype), blocks) + 2**22
+    return size * m * m + max(size * m * m, blocks + size * m * min(m, _TILE)) + 2**22
 
 
 def blocks_of(W: NDArray[Any]) -> tuple[Blocks, int, int]:
@@ -54,16 +58,17 @@ def blocks_of(W: NDArray[Any]) -> tuple[Blocks, int, int]:
     return blocks, n, m
 
 
-def safe_exponent(abs_max: float) -> int:
-    """e such that W 2^-e can be squared in float64; 0 for every matrix that is not extreme.
+def safe_exponent(abs_max: float, dtype: Dtype = np.float64) -> int:
+    """e such that W 2^-e can be squared in this precision; 0 for every matrix that is not extreme.
 
     Args:
         abs_max: largest |element|, finite.
+        dtype: what will hold the squares.
     """
     if abs_max == 0:
         return 0
-    exponent = int(np.frexp(abs_max)[1])
-    return 0 if _SAFE_EXPONENTS[0] <= exponent <= _SAFE_EXPONENTS[1] else exponent
+    exponent, (least, most) = int(np.frexp(abs_max)[1]), _SAFE_EXPONENTS[dtype]
+    return 0 if least <= exponent <= most else exponent
 
 
 def scaled(blocks: Blocks, exponent: int) -> Blocks:
@@ -73,21 +78,22 @@ def scaled(blocks: Blocks, exponent: int) -> Blocks:
     return lambda: (np.ldexp(block, -exponent) for block in blocks())
 
 
-def gram(blocks: Blocks, m: int, backend: str = lapack.BEST) -> NDArray[np.float64]:
+def gram(blocks: Blocks, m: int, backend: str = lapack.BEST, dtype: Dtype = np.float64) -> NDArray[Any]:
     """X = W^T W, upper triangle.
 
     Args:
-        blocks: row blocks of W, float64, shape (k, m) each, in any order of the axes.
+        blocks: row blocks of W, of this dtype, shape (k, m) each, in any order of the axes.
         m: columns of W.
         backend: with what: syrk in place (half the operations of a product, no temporary), or products of tiles by numpy.
+        dtype: of the sums.
 
     Returns:
-        float64, shape (m, m), C order; entries below the diagonal have no meaning.
+        Shape (m, m), C order; entries below the diagonal have no meaning.
 
     Raises:
         NonFiniteError: an element of W is NaN or infinite (column j makes the diagonal entry X_jj non-finite).
     """
-    X = np.zeros((m, m))
+    X = np.zeros((m, m), dtype)
     routines = lapack.routines(backend)
     with np.errstate(invalid="ignore", over="ignore"):
         for block in blocks():
@@ -101,7 +107,7 @@ def gram(blocks: Blocks, m: int, backend: str = lapack.BEST) -> NDArray[np.float
     return X
 
 
-def _add_tiles(X: NDArray[np.float64], block: NDArray[np.float64]) -> None:
+def _add_tiles(X: NDArray[Any], block: NDArray[Any]) -> None:
     """X += B^T B by numpy, tile after tile of the upper triangle."""
     m = len(X)
     for start in range(0, m, _TILE):
@@ -109,7 +115,7 @@ def _add_tiles(X: NDArray[np.float64], block: NDArray[np.float64]) -> None:
         X[:stop, start:stop] += block[:, :stop].T @ block[:, start:stop]
 
 
-def mirror(X: NDArray[np.float64]) -> None:
+def mirror(X: NDArray[Any]) -> None:
     """Makes a matrix symmetric in place: its lower triangle becomes that of the upper one."""
     for start in range(0, len(X), _TILE):
         stop = min(start + _TILE, len(X))

@@ -1,56 +1,30 @@
-"""Routines of numpy's own BLAS and LAPACK that numpy does not offer: syrk in place, and the two-stage eigenvalues.
+"""What numpy does not offer, done by its own library: syrk in place, two-stage eigenvalues, Cholesky in place.
 
-They are found by name in the library that numpy has loaded, and used only after they have given the right numbers.
+A library is used only after it has given the right numbers.
 """
 
 from __future__ import annotations
 
-import ctypes
-import importlib
-import re
-import sys
-from ctypes import byref, c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
-from dataclasses import dataclass
+from ctypes import byref, c_int64
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ww_static.spectral import library
+from ww_static.spectral.library import Routines
+
 NUMPY = "numpy"  # the backend that is always there: numpy.matmul and numpy.linalg
 BEST = "auto"  # the best that this process has
-LARGEST_ONE_STAGE = 1600  # columns; up to here numpy.linalg.eigvalsh is as fast
+LARGEST_ONE_STAGE = 1600  # columns; up to here numpy.linalg.eigvalsh is as fast in float64
+LARGEST_ONE_STAGE_SINGLE = 511  # and in float32
 
-# (prefix, suffix) of names: numpy's wheel, scipy's wheel, a distribution's library with 64-bit integers, one without
-_SPELLINGS = (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", ""))
 _ROW_MAJOR, _NO_TRANS, _TRANS, _UPPER = 101, 111, 112, 121  # of CBLAS
-_ARGUMENTS = (  # of syrk, sytrd_sy2sb, sytrd_sb2st, sterf; Fortran wants the lengths of texts at the end
-    (c_int, c_int, c_int, c_int64, c_int64, c_double, c_void_p, c_int64, c_double, c_void_p, c_int64),
-    (c_char_p, *(c_void_p,) * 10, c_size_t),
-    (c_char_p, c_char_p, c_char_p, *(c_void_p,) * 11, c_size_t, c_size_t, c_size_t),
-    (c_void_p,) * 4,
-)
-_AGREEMENT = 1e-12  # of eigenvalues with numpy's, in units of the largest, in the self-test
+_AGREEMENT = 1e-12  # with numpy, in units of the largest number, in the self-test
+_AGREEMENT_SINGLE = 1e-5
 
-
-@dataclass(frozen=True, slots=True)
-class Routines:
-    """Foreign functions of one library.
-
-    Every integer goes as 64 bits: by reference, or by value in a register. A library of 32-bit integers reads the lower
-    half, which on a little-endian machine is the same number; so no routine with an array of integers is used.
-
-    Attributes:
-        name: of the backend, for the rows: library, version, method.
-        syrk: cblas_dsyrk.
-        to_band, to_tridiagonal, values: dsytrd_sy2sb, dsytrd_sb2st, dsterf.
-    """
-
-    name: str
-    syrk: Any
-    to_band: Any
-    to_tridiagonal: Any
-    values: Any
+Real = NDArray[Any]  # float64, or float32
 
 
 def backend_name() -> str:
@@ -70,80 +44,58 @@ def routines(backend: str = BEST) -> Routines | None:
 @cache
 def _own() -> Routines | None:
     """The routines of the library that numpy has loaded, when they pass the self-test."""
-    if sys.byteorder != "little" or ctypes.sizeof(c_void_p) != 8:
-        return None
-    try:  # a handle of the extension finds what its dependencies export, wherever they lie
-        library = ctypes.CDLL(importlib.import_module("numpy.linalg._umath_linalg").__file__)
-    except (ImportError, OSError):
-        return None
-    found = find(library)
+    found = library.loaded()
     return found if found is not None and agrees_with_numpy(found) else None
 
 
-def find(library: Any) -> Routines | None:
-    """The routines in a library, by the first spelling under which all are there."""
-    for prefix, suffix in _SPELLINGS:
-        names = [f"{prefix}cblas_dsyrk{suffix}"]
-        names += [f"{prefix}{name}_{suffix}" for name in ("dsytrd_sy2sb", "dsytrd_sb2st", "dsterf")]
-        try:
-            functions = [getattr(library, name) for name in names]
-        except AttributeError:
-            continue
-        for function, kinds in zip(functions, _ARGUMENTS, strict=True):
-            function.restype, function.argtypes = None, kinds
-        return Routines(_name(library, f"{prefix}openblas_get_config{suffix}"), *functions)
-    return None
-
-
-def _name(library: Any, symbol: str) -> str:
-    try:
-        describe = getattr(library, symbol)
-    except AttributeError:
-        return "lapack two-stage"
-    describe.restype, describe.argtypes = c_char_p, ()
-    version = re.match(rb"OpenBLAS (\d{1,4}\.\d{1,4}\.\d{1,4})", describe() or b"")
-    return f"openblas-{version[1].decode()} two-stage" if version else "openblas two-stage"
-
-
-def add_gram(found: Routines, X: NDArray[np.float64], block: NDArray[np.float64]) -> None:
+def add_gram(found: Routines, X: Real, block: Real) -> None:
     """X += B^T B in place, upper triangle; the lower one is not touched.
 
     Args:
         found: routines.
-        X: float64, shape (m, m), C order.
-        block: B, float64, shape (k, m). In C order, in Fortran order, or a part of such an array it is read where it lies.
+        X: float64 or float32, shape (m, m), C order.
+        block: B, shape (k, m). In C order, in Fortran order, or a part of such an array it is read where it lies, if it
+            has the dtype of X.
     """
-    m = len(X)
+    m, size = len(X), X.itemsize
     if m == 0 or len(block) == 0:
         return
-    down, across = (stride // 8 for stride in block.strides)
-    whole = block.dtype == np.float64 and block.flags.aligned and not any(stride % 8 for stride in block.strides)
-    if whole and block.strides[1] == 8 and down >= m:
+    down, across = (stride // size for stride in block.strides)
+    whole = block.dtype == X.dtype and block.flags.aligned and not any(stride % size for stride in block.strides)
+    if whole and block.strides[1] == size and down >= m:
         transposed, lead = _TRANS, down
-    elif whole and block.strides[0] == 8 and across >= len(block):
+    elif whole and block.strides[0] == size and across >= len(block):
         transposed, lead = _NO_TRANS, across
     else:
-        block, transposed, lead = np.ascontiguousarray(block, dtype=np.float64), _TRANS, m
-    found.syrk(_ROW_MAJOR, _UPPER, transposed, m, len(block), 1.0, block.ctypes.data, lead, 1.0, X.ctypes.data, m)
+        block, transposed, lead = np.ascontiguousarray(block, dtype=X.dtype), _TRANS, m
+    syrk = found.of(X.dtype).syrk
+    syrk(_ROW_MAJOR, _UPPER, transposed, m, len(block), 1.0, _at(block), lead, 1.0, _at(X), m)
 
 
-def band_width(m: int) -> int:
-    """Half-width of the band between the two stages, where it is fastest. A function of the shape only: bits depend on it."""
+def is_two_stage(m: int, dtype: type[np.floating[Any]] | np.dtype[Any] = np.float64) -> bool:
+    """Whether two stages are faster than one for a matrix of m columns."""
+    return m > (LARGEST_ONE_STAGE_SINGLE if dtype == np.float32 else LARGEST_ONE_STAGE)
+
+
+def band_width(m: int, dtype: type[np.floating[Any]] | np.dtype[Any] = np.float64) -> int:
+    """Half-width of the band between the two stages, where it is fastest. A function of the shape and dtype only: bits depend on it."""
+    if dtype == np.float32:
+        return 32 if m < 1024 else 64 if m < 3072 else 96 if m < 5120 else 128
     return 48 if m < 3072 else 64 if m < 5120 else 96
 
 
-def two_stage_bytes(m: int) -> int:
+def two_stage_bytes(m: int, dtype: type[np.floating[Any]] | np.dtype[Any] = np.float64) -> int:
     """Private memory, in bytes, that `two_stage_eigenvalues` needs beside X."""
-    band = band_width(m)
+    band = band_width(m, dtype)
     first = _first_work(m, band) + m
-    return 8 * (m * (band + 1) + max(first, (2 * band + 8) * m + 128))
+    return np.dtype(dtype).itemsize * (m * (band + 1) + max(first, (2 * band + 8) * m + 128))
 
 
 def _first_work(m: int, band: int) -> int:
     return m * band + m * max(band, 128) + 2 * band * band + 64
 
 
-def two_stage_eigenvalues(found: Routines, X: NDArray[np.float64], band: int) -> NDArray[np.float64] | None:
+def two_stage_eigenvalues(found: Routines, X: Real, band: int) -> NDArray[np.float64] | None:
     """The eigenvalues of a symmetric matrix: full -> band -> tridiagonal -> values (root-free QL).
 
     The first stage is rich in matrix products, unlike the direct reduction; only the second one is serial, and small.
@@ -151,7 +103,7 @@ def two_stage_eigenvalues(found: Routines, X: NDArray[np.float64], band: int) ->
 
     Args:
         found: routines.
-        X: float64, shape (m, m), C order, finite; its upper triangle counts and is destroyed, the lower one stays.
+        X: float64 or float32, shape (m, m), C order, finite; its upper triangle counts and is destroyed, the lower one stays.
         band: half-width of the band, less than m.
 
     Returns:
@@ -161,68 +113,106 @@ def two_stage_eigenvalues(found: Routines, X: NDArray[np.float64], band: int) ->
     return None if banded is None else _values(found, banded)
 
 
-def _banded(found: Routines, X: NDArray[np.float64], band: int) -> NDArray[np.float64] | None:
+def _banded(found: Routines, X: Real, band: int) -> Real | None:
     """Row j holds X_jj ... X_(j+band)j of a matrix with the same eigenvalues and nothing beyond; None on failure."""
-    m = len(X)
+    m, to_band = len(X), found.of(X.dtype).to_band
     n, kd, lda, info = c_int64(m), c_int64(band), c_int64(band + 1), c_int64(0)
-    banded, tau = np.zeros((m, band + 1)), np.zeros(m)
+    banded, tau = np.zeros((m, band + 1), X.dtype), np.zeros(m, X.dtype)
 
-    def call(work: NDArray[np.float64], size: int) -> bool:
+    def call(work: Real, size: int) -> bool:
         # C order and the upper triangle are Fortran order and the lower one
-        found.to_band(b"L", byref(n), byref(kd), _at(X), byref(n), _at(banded), byref(lda), _at(tau), _at(work),
-                      byref(c_int64(size)), byref(info), 1)  # fmt: skip
+        to_band(b"L", byref(n), byref(kd), _at(X), byref(n), _at(banded), byref(lda), _at(tau), _at(work),
+                byref(c_int64(size)), byref(info), 1)  # fmt: skip
         return info.value == 0
 
-    query = np.zeros(1)
+    query = np.zeros(1, X.dtype)
     if not call(query, -1):
         return None
-    work = np.zeros(max(int(query[0]), _first_work(m, band)))
+    work = np.zeros(max(int(query[0]), _first_work(m, band)), X.dtype)
     return banded if call(work, len(work)) else None
 
 
-def _values(found: Routines, banded: NDArray[np.float64]) -> NDArray[np.float64] | None:
+def _values(found: Routines, banded: Real) -> NDArray[np.float64] | None:
     """Eigenvalues of what `_banded` gave, which is destroyed; None on failure."""
-    m, width = banded.shape
+    (m, width), to_tridiagonal = banded.shape, found.of(banded.dtype).to_tridiagonal
     n, kd, lda, info = c_int64(m), c_int64(width - 1), c_int64(width), c_int64(0)
-    diagonal, beside = np.zeros(m), np.zeros(m)
+    diagonal, beside = np.zeros(m, banded.dtype), np.zeros(m, banded.dtype)
 
-    def call(hous: NDArray[np.float64], reflectors: int, work: NDArray[np.float64], size: int) -> bool:
-        found.to_tridiagonal(b"Y", b"N", b"L", byref(n), byref(kd), _at(banded), byref(lda), _at(diagonal), _at(beside),
-                             _at(hous), byref(c_int64(reflectors)), _at(work), byref(c_int64(size)), byref(info), 1, 1, 1)  # fmt: skip
+    def call(hous: Real, reflectors: int, work: Real, size: int) -> bool:
+        to_tridiagonal(b"Y", b"N", b"L", byref(n), byref(kd), _at(banded), byref(lda), _at(diagonal), _at(beside),
+                       _at(hous), byref(c_int64(reflectors)), _at(work), byref(c_int64(size)), byref(info), 1, 1, 1)  # fmt: skip
         return info.value == 0
 
-    reflectors, query = np.zeros(1), np.zeros(1)
+    reflectors, query = np.zeros(1, banded.dtype), np.zeros(1, banded.dtype)
     if not call(reflectors, -1, query, -1):
         return None
-    hous = np.zeros(max(int(reflectors[0]), 4 * m) + 64)
-    work = np.zeros(max(int(query[0]), 2 * width * m) + 64)
+    hous = np.zeros(max(int(reflectors[0]), 4 * m) + 64, banded.dtype)  # a query in float32 may be rounded down
+    work = np.zeros(max(int(query[0]), 2 * width * m) + 64, banded.dtype)
     if not call(hous, len(hous), work, len(work)):
         return None
-    found.values(byref(n), _at(diagonal), _at(beside), byref(info))
-    return diagonal if info.value == 0 else None
+    exact, beside = diagonal.astype(np.float64), beside.astype(np.float64)
+    found.values(byref(n), _at(exact), _at(beside), byref(info))
+    return exact if info.value == 0 else None
 
 
-def _at(array: NDArray[np.float64]) -> int:
+def factored(found: Routines, X: Real) -> bool:
+    """Cholesky: the upper triangle of X becomes U with X = U^T U. False when X is not positive definite in its precision.
+
+    Args:
+        found: routines.
+        X: float64 or float32, shape (m, m), C or Fortran order.
+    """
+    n, info = c_int64(len(X)), c_int64(0)
+    found.of(X.dtype).factor(_triangle(X), byref(n), _at(X), byref(n), byref(info), 1)
+    return info.value == 0
+
+
+def solve(found: Routines, U: Real, b: Real) -> Real:
+    """x with U^T U x = b, for what `factored` made.
+
+    Args:
+        found: routines.
+        U: shape (m, m), in the order that X had; its upper triangle counts.
+        b: shape (m,), of the same dtype.
+    """
+    n, one, info, x = c_int64(len(U)), c_int64(1), c_int64(0), b.copy()
+    found.of(U.dtype).solve(_triangle(U), byref(n), byref(one), _at(U), byref(n), _at(x), byref(n), byref(info), 1)
+    return x
+
+
+def _triangle(X: Real) -> bytes:
+    """Fortran's name of the upper triangle."""
+    return b"L" if X.flags.c_contiguous else b"U"
+
+
+def _at(array: Real) -> int:
     return array.ctypes.data
 
 
 def agrees_with_numpy(found: Routines) -> bool:
-    """Whether the routines do what they should: both orientations, blocks of uneven heights, two widths of the band."""
-    for m, band in ((96, 16), (97, 48)):
-        W = np.sin(np.arange(150.0 * m) ** 2).reshape(150, m)
-        expected = W.T @ W
-        largest = float(np.abs(expected).max())
-        for blocks in ((W[:101], W[101:]), (W[:33], np.asfortranarray(W[33:]))):
-            X = np.tril(np.full((m, m), np.nan), -1)  # what is below the diagonal must not be read or written
-            for block in blocks:
-                add_gram(found, X, block)
-            close = np.abs(np.triu(X) - np.triu(expected)) <= _AGREEMENT * largest
-            if not close[np.triu_indices(m)].all():
-                return False
-            values = two_stage_eigenvalues(found, X, band)
-            right = np.linalg.eigvalsh(expected)
-            if values is None or not np.all(np.abs(values - right) <= _AGREEMENT * right[-1]):
-                return False
-            if not np.isnan(X[np.tril_indices(m, -1)]).all():
-                return False
+    """Whether the routines do what they should: both precisions and orientations, blocks of uneven heights, two bands."""
+    for dtype, close in ((np.float64, _AGREEMENT), (np.float32, _AGREEMENT_SINGLE)):
+        for m, band in ((96, 16), (97, 48)):
+            W = np.sin(np.arange(150.0 * m) ** 2).reshape(150, m)
+            for blocks in ((W[:101], W[101:]), (W[:33], np.asfortranarray(W[33:]))):
+                if not _agrees(found, W.T @ W, [block.astype(dtype) for block in blocks], band, close):
+                    return False
     return True
+
+
+def _agrees(found: Routines, expected: NDArray[np.float64], blocks: list[Real], band: int, close: float) -> bool:
+    m, upper = len(expected), np.triu_indices(len(expected))
+    X = np.tril(np.full((m, m), np.nan, blocks[0].dtype), -1)  # what is below the diagonal must not be read or written
+    for block in blocks:
+        add_gram(found, X, block)
+    if not (np.abs(X - expected)[upper] <= close * np.abs(expected).max()).all():
+        return False
+    U = X.copy()
+    x = solve(found, U, expected.sum(axis=1).astype(X.dtype)) if factored(found, U) else np.zeros(m)
+    right = np.linalg.eigvalsh(expected)
+    if not (np.abs(x - 1) <= close * right[-1] / right[0]).all():
+        return False
+    values = two_stage_eigenvalues(found, X, band)
+    if values is None or not np.all(np.abs(values - right) <= close * right[-1]):
+        return False
+    return bool(np.isnan(X[np.tril_indices(m, -1)]).all() and np.isnan(U[np.tril_indices(m, -1)]).all())
