@@ -13,13 +13,13 @@ import numpy as np
 from ww_static import dtypes, reading
 from ww_static.errors import FormatError, NonFiniteError, NotConvergedError
 from ww_static.layers import LayerView
-from ww_static.metrics import METRICS, Measured, doubles, measure
+from ww_static.metrics import METRICS, OF_FAST, Measured, Metric, Value, doubles, measure
 from ww_static.options import Options
 from ww_static.protocol import Limits, TensorSpec
 from ww_static.rows import DEFINITIONS_VERSION, LayerRow
 from ww_static.seam import OpenCheckpoint
 from ww_static.spectral import lapack
-from ww_static.spectral.eigen import LARGEST_SVD, Method, Spectrum, spectrum_of_blocks, svd_bytes, triangle
+from ww_static.spectral.eigen import LARGEST_SVD, Method, Spectrum, dtype_of, spectrum_of_blocks, svd_bytes, triangle
 from ww_static.spectral.gram import gram_bytes, safe_exponent, scaled
 from ww_static.spectral.lowrank import exponents, product_bytes, product_flops, product_spectrum
 from ww_static.spectral.missing import Missing
@@ -79,11 +79,13 @@ def joined(view: LayerView, surveys: Mapping[str, Survey | BaseException]) -> Su
     return Survey(hashlib.sha256(text.encode()).hexdigest(), None, tuple(factors))
 
 
-def memory_needed(view: LayerView, backend: str = lapack.NUMPY) -> int:
+def memory_needed(view: LayerView, backend: str = lapack.NUMPY, precision: str = "exact") -> int:
     """Least private memory, in bytes, in which the row can be computed: one matrix at a time, and all eigenvalues."""
     if view.left is not None and view.sides is not None:
         return product_bytes(*view.sides, view.left.shape[1]) + 24 * (view.num_evals or 0)
-    return gram_bytes(view.m, backend) + 24 * (view.num_evals or 0) + _held_bytes(view.spec) if view.m else 0
+    return (
+        gram_bytes(view.m, backend, dtype_of(precision)) + 24 * (view.num_evals or 0) + _held_bytes(view.spec) if view.m else 0
+    )
 
 
 def _held_bytes(spec: TensorSpec) -> int:
@@ -92,11 +94,11 @@ def _held_bytes(spec: TensorSpec) -> int:
     return size if spec.encoding == "compressed" and size <= Limits().inflated_bytes else 0
 
 
-def memory_wanted(view: LayerView, backend: str = lapack.NUMPY) -> int:
+def memory_wanted(view: LayerView, backend: str = lapack.NUMPY, precision: str = "exact") -> int:
     """Private memory, in bytes, with which small singular values are resolved as well."""
-    if view.left is None and view.n and view.m and view.m <= LARGEST_SVD:
+    if precision == "exact" and view.left is None and view.n and view.m and view.m <= LARGEST_SVD:
         return max(memory_needed(view, backend), svd_bytes(view.n, view.m) + _held_bytes(view.spec))
-    return memory_needed(view, backend)
+    return memory_needed(view, backend, precision)
 
 
 def flops(view: LayerView) -> float:
@@ -131,7 +133,7 @@ def analyze_view(
         return skipped(checkpoint.reader, view, tensor, options, view.reason)
     try:
         if view.left is None:
-            spectra = _spectra(checkpoint, view, tensor, method, backend)
+            spectra = _spectra(checkpoint, view, tensor, method, backend, options.precision)
         else:
             spectra = _products(checkpoint, view, tensor)
     except NonFiniteError as error:
@@ -144,13 +146,17 @@ def analyze_view(
     return _success(checkpoint.reader, view, tensor, options, row)
 
 
-def _spectra(checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, method: Method, backend: str) -> list[Spectrum]:
+def _spectra(
+    checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, method: Method, backend: str, precision: str
+) -> list[Spectrum]:
     """The spectra of the matrices of a tensor."""
-    exponent = safe_exponent(tensor.moments.abs_max) if tensor.moments else 0
+    dtype = dtype_of(precision)
+    exponent = safe_exponent(tensor.moments.abs_max, dtype) if tensor.moments else 0
+    single = precision == "fast" and exponent == 0
     spectra = []
     for matrix in view.matrices:
-        blocks, n, m = reading.matrix_blocks(checkpoint, view.spec, matrix)
-        spectra.append(spectrum_of_blocks(blocks, n, m, exponent, method, backend))
+        blocks, n, m = reading.matrix_blocks(checkpoint, view.spec, matrix, single)
+        spectra.append(spectrum_of_blocks(blocks, n, m, exponent, method, backend, precision))
     return spectra
 
 
@@ -204,7 +210,7 @@ def _success(reader: str, view: LayerView, tensor: Survey, options: Options, row
     reasons: dict[str, str] = {}
     groups = {"default": "default" in options.metrics, "esd": options.wants_esd}
     for name, metric in METRICS.items():
-        value = metric.compute(row) if groups[metric.group] else Missing("not_requested")
+        value = _value(name, metric, row) if groups[metric.group] else Missing("not_requested")
         if isinstance(value, Missing):
             reasons[name] = value.reason
         elif metric.group == "esd" and options.esd == "f32":
@@ -225,10 +231,15 @@ def _success(reader: str, view: LayerView, tensor: Survey, options: Options, row
         null_reasons=reasons,
         method="svd" if any(one.method == "svd" for one in row.spectra) else row.spectra[0].method,
         eig_backend=min((one.backend for one in row.spectra), key=lambda name: name != lapack.NUMPY),
+        precision=row.precision,
         spectral_floor=None if isinstance(floor, Missing) else floor,
         n_below_floor=sum(one.n_below_floor for one in row.spectra),
         n_missing_evals=0,
     )  # fmt: skip
+
+
+def _value(name: str, metric: Metric, row: Measured) -> Value | Missing:
+    return Missing("precision") if row.precision == "fast" and name not in OF_FAST else metric.compute(row)
 
 
 def warning_codes(view: LayerView, row: Measured, constant: bool = False) -> list[str]:

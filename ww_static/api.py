@@ -33,6 +33,7 @@ def analyze(
     conv: str = "pooled",
     esd_norm: str = "none",
     esd: str = "none",
+    precision: str = "exact",
     seed: int = 0,
     jobs: int | str = 1,
     max_memory: int | str | None = None,
@@ -53,6 +54,7 @@ def analyze(
         conv: ``pooled``, ``slices`` or ``flatten``.
         esd_norm: ``none`` (eigenvalues of W^T W) or ``1/N``.
         esd: ``none``, ``f64`` or ``f32``: keep the eigenvalues and their curves.
+        precision: ``exact``, or ``fast``: spectra in float32, of which metrics of the tail and norms are kept, with their error.
         seed: of everything random.
         jobs: most worker processes, or ``auto``. Files are opened and read by supervised workers only.
         max_memory: private memory of all processes together, for instance ``"1GiB"``.
@@ -71,7 +73,7 @@ def analyze(
     """
     options = Options(
         metrics=_texts(metrics), layers=_texts(layers), kinds=_texts(kinds), min_evals=min_evals, max_evals=max_evals,
-        conv=conv, esd_norm=esd_norm, esd=esd, seed=seed,
+        conv=conv, esd_norm=esd_norm, esd=esd, precision=precision, seed=seed,
     )  # fmt: skip
     settings = Settings(
         jobs=None if jobs == "auto" else job_count(jobs),

@@ -25,24 +25,31 @@ class Budget:
         overhead: of the parent, with all rows and the tables made of them, of the server that forks workers, and of one
             worker.
         backend: what computes the spectra; how much memory they take depends on it.
+        precision: of the spectra; the same.
     """
 
     total: int
     overhead: int
     backend: str = lapack.NUMPY
+    precision: str = "exact"
 
     def fits(self, view: LayerView) -> bool:
         """Whether the row can be computed at all, alone; one that is skipped takes nothing."""
-        return view.reason is not None or analysis.memory_needed(view, self.backend) + self.overhead <= self.total
+        return view.reason is not None or self.least(view) + self.overhead <= self.total
+
+    def least(self, view: LayerView) -> int:
+        """Private memory without which a row cannot be computed, in bytes."""
+        return analysis.memory_needed(view, self.backend, self.precision)
 
     def method(self, view: LayerView) -> Method:
         """``auto``, or ``gram`` when there is no room to resolve small singular values."""
-        return "auto" if analysis.memory_wanted(view, self.backend) + self.overhead <= self.total else "gram"
+        return "auto" if analysis.memory_wanted(view, self.backend, self.precision) + self.overhead <= self.total else "gram"
 
     def bytes(self, view: LayerView) -> int:
         """What the task of a row may take."""
-        least = self.method(view) == "gram"
-        return analysis.memory_needed(view, self.backend) if least else analysis.memory_wanted(view, self.backend)
+        if self.method(view) == "gram":
+            return self.least(view)
+        return analysis.memory_wanted(view, self.backend, self.precision)
 
     def most_workers(self, views: Iterable[LayerView]) -> int:
         """How many workers leave room for the largest row; at least one."""
@@ -60,4 +67,5 @@ def budget_of(views: Sequence[LayerView], options: Options, max_memory: int | No
     overhead = memory.BASE_BYTES + len(views) * memory.ROW_BYTES
     if options.wants_esd:
         overhead += sum(memory.CURVES_BYTES + memory.EIGENVALUE_BYTES * (view.num_evals or 0) for view in views)
-    return Budget(max_memory or int(memory.SHARE * memory.available_bytes()), overhead)
+    total = max_memory or int(memory.SHARE * memory.available_bytes())
+    return Budget(total, overhead, precision=options.precision)

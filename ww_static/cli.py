@@ -27,6 +27,7 @@ from ww_static.cli_options import (
     MinEvalsOption,
     OutputOption,
     PathsArgument,
+    PrecisionOption,
     Progress,
     ProgressOption,
     QuietOption,
@@ -83,6 +84,7 @@ def analyze(
     conv: ConvOption = "pooled",
     esd_norm: EsdNormOption = "none",
     esd: EsdOption = "none",
+    precision: PrecisionOption = "exact",
     seed: SeedOption = 0,
     jobs: JobsOption = "auto",
     max_memory: MaxMemoryOption = None,
@@ -108,7 +110,7 @@ def analyze(
 
     options = Options(
         metrics=_split(metrics), layers=tuple(layers or ()), kinds=_split(kinds), min_evals=min_evals, max_evals=max_evals,
-        conv=conv, esd_norm=esd_norm, esd=esd, seed=seed,
+        conv=conv, esd_norm=esd_norm, esd=esd, precision=precision, seed=seed,
     )  # fmt: skip
     settings = Settings(
         jobs=None if jobs == "auto" else api.job_count(jobs),

@@ -87,6 +87,10 @@ ColorOption = Annotated[Color, typer.Option("--color", help="When stdout gets co
 MetricsOption = Annotated[str, typer.Option("--metrics", metavar="GROUP,...", help="Column groups: default, esd, all.")]
 EsdNormOption = Annotated[str, typer.Option("--esd-norm", metavar="none|1/N", help="Eigenvalues of W^T W, or divided by N.")]
 EsdOption = Annotated[str, typer.Option("--esd", metavar="none|f64|f32", help="Keep eigenvalues and their curves in the rows.")]
+PrecisionOption = Annotated[
+    str,
+    typer.Option("--precision", metavar="exact|fast", help="float64, or float32: tail and norms only, twice as fast."),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 JobsOption = Annotated[
     str,

@@ -174,6 +174,24 @@ def widen(array: NDArray[Any], dtype: str) -> NDArray[np.float64]:
     return array.astype(np.float64, order="C")
 
 
+def narrow(array: NDArray[Any], dtype: str) -> NDArray[np.float32]:
+    """The numbers that a stored array stands for, rounded to nearest float32: for spectra in single precision.
+
+    Args, Returns and Raises are those of `widen`, but float32. What float32 cannot hold becomes infinite, or 0.
+    """
+    import numpy as np
+
+    storage = storage_dtype(dtype)
+    if storage.name == "BF16":
+        wide = np.asarray(array).view(np.uint16).astype(np.uint32, order="C")
+        wide <<= 16
+        return wide.view(np.float32)
+    if storage.name in ("F32", "F16") and np.asarray(array).dtype.newbyteorder("<") == numpy_dtype(dtype):
+        return array.astype(np.float32, order="C", copy=False)
+    with np.errstate(over="ignore"):
+        return widen(array, dtype).astype(np.float32)
+
+
 @cache
 def _table(name: str) -> NDArray[np.float64]:
     """Value of every code of a small type: sign | exponent | mantissa, subnormals at exponent 0.

@@ -241,8 +241,9 @@ class _Work:
     def _settled(self, plan: Plan, view: LayerView, tensor: Survey | BaseException) -> LayerRow | None:
         """The row of a view that needs no spectrum, or cannot have one."""
         if not self.budget.fits(view):
-            need = analysis.memory_needed(view, self.budget.backend)
-            message = f"needs {need} bytes of private memory, beside {self.budget.overhead} for processes and rows"
+            message = (
+                f"needs {self.budget.least(view)} bytes of private memory, beside {self.budget.overhead} for processes and rows"
+            )
             return analysis.skipped(plan.reader, view, Survey(), self.options, "memory_limit", message)
         if isinstance(tensor, BaseException):
             reason, message = _failure(tensor)

@@ -59,6 +59,11 @@ class Measured:
         return len(self.eigenvalues)
 
     @property
+    def precision(self) -> str:
+        """``exact`` or ``fast``: how the eigenvalues were computed."""
+        return self.spectra[0].precision
+
+    @property
     def floor(self) -> float:
         """Spectral floor of the row, in the units of `eigenvalues`."""
         return max(one.floor for one in self.spectra) * self.factor
@@ -115,7 +120,8 @@ def _fit(
     floor = max(one.floor for one in spectra) * factor
     if not eigenvalues[-1] > 0:
         return above, Missing("zero_matrix")
-    if floor > cut:
+    single = spectra[0].precision == "fast"
+    if floor > cut and not single:
         if any(one.unresolved for one in spectra):
             return above, Missing("below_spectral_floor")
         above = above[above > floor]  # below it an SVD gives noise, not eigenvalues
@@ -125,7 +131,10 @@ def _fit(
         return above, Missing("all_below_cut")
     if len(above) < fewest:
         return above, Missing("too_few_evals")
-    return above, tail(above)
+    fit = tail(above, doubt=floor if single else 0.0)
+    if single and isinstance(fit, TailFit) and fit.xmin <= floor:  # the tail begins among values that float32 does not know
+        return above, Missing("below_spectral_floor")
+    return above, fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +305,13 @@ def _of_ks(which: int) -> Metric:
     return _curve(curve)
 
 
+# what float32 spectra are good for: the upper end of the ESD, and sums that it rules
+OF_FAST = frozenset(
+    ("norm", "spectral_norm", "lambda_max", "log_norm", "log_spectral_norm", "frob_norm", "op_norm", "sv_max", "stable_rank",
+     "alpha", "xmin", "xmax", "D", "sigma", "alpha_error", "num_pl_spikes", "n_tail", "tail_frac", "alpha_weighted",
+     "log_alpha_norm", "warning")
+)  # fmt: skip
+
 METRICS: dict[str, Metric] = {
     "norm": _plain(_norm),
     "spectral_norm": _plain(_lambda_max),
@@ -321,6 +337,7 @@ METRICS: dict[str, Metric] = {
     "xmax": _of_fit(lambda row, fit: row.in_units(float(row.tail_values[-1]))),
     "D": _of_fit(lambda row, fit: fit.D),
     "sigma": _of_fit(lambda row, fit: fit.sigma),
+    "alpha_error": _of_fit(lambda row, fit: fit.alpha_error(row.floor)),
     "num_pl_spikes": _of_fit(_n_tail),
     "n_tail": _of_fit(_n_tail),
     "tail_frac": _of_fit(lambda row, fit: _n_tail(row, fit) / row.m),

@@ -16,6 +16,7 @@ GROUPS = ("default", "esd")
 CONV = ("pooled", "slices", "flatten")
 ESD_NORM = ("none", "1/N")
 ESD = ("none", "f64", "f32")
+PRECISION = ("exact", "fast")
 KINDS = (
     "dense", "attention", "head", "embedding", "conv1d", "conv2d", "conv3d", "conv_transpose", "fused_qkv", "fused_gate_up",
     "expert", "recurrent", "norm", "bias", "scale", "buffer", "state_space", "quant_aux", "lora", "lora_delta",
@@ -39,6 +40,7 @@ class Options:
         conv: ``pooled``, ``slices`` or ``flatten``.
         esd_norm: ``none`` or ``1/N``.
         esd: ``none``, or the precision that the ESD arrays are kept with.
+        precision: ``exact`` (float64), or ``fast`` (float32: metrics of the tail and norms only, to a stated error).
         seed: of everything random.
     """
 
@@ -50,6 +52,7 @@ class Options:
     conv: str = "pooled"
     esd_norm: str = "none"
     esd: str = "none"
+    precision: str = "exact"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -59,7 +62,9 @@ class Options:
         for group in sorted(chosen - set(GROUPS)):
             raise UsageError(f"metric group '{group}' is not known; known are: {', '.join(GROUPS)}, all")
         object.__setattr__(self, "metrics", tuple(group for group in GROUPS if group in chosen))
-        for name, value, allowed in (("conv", self.conv, CONV), ("esd-norm", self.esd_norm, ESD_NORM), ("esd", self.esd, ESD)):
+        choices = {"conv": CONV, "esd-norm": ESD_NORM, "esd": ESD, "precision": PRECISION}
+        for name, allowed in choices.items():
+            value = getattr(self, name.replace("-", "_"))
             if value not in allowed:
                 raise UsageError(f"--{name} is {' or '.join(allowed)}, not '{value}'")
         for name, count in (("min-evals", self.min_evals), ("max-evals", self.max_evals)):

@@ -13,7 +13,6 @@ from ww_static.seam import OpenCheckpoint
 from ww_static.spectral.gram import Blocks, block_rows
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 PASS_ELEMENTS = 2**18  # two MiB of float64: stays in cache while it is looked at several times
@@ -40,17 +39,22 @@ def value_dtype(spec: TensorSpec) -> str:
     return "F32" if spec.encoding == "quantized" else spec.dtype
 
 
-def matrix_blocks(checkpoint: OpenCheckpoint, spec: TensorSpec, matrix: Matrix) -> tuple[Blocks, int, int]:
-    """Row blocks of one matrix of a tensor, longer side streamed, widened to float64.
+def matrix_blocks(
+    checkpoint: OpenCheckpoint, spec: TensorSpec, matrix: Matrix, single: bool = False
+) -> tuple[Blocks, int, int]:
+    """Row blocks of one matrix of a tensor, longer side streamed, widened to float64, or to float32 when `single`.
 
     Returns:
         The blocks (each of shape (k, M), about 8 MiB, in the order of the axes of the tensor), N, M.
     """
     tall = matrix.shape[0] >= matrix.shape[1]
-    return streamed_blocks(checkpoint, spec, matrix, "rows" if tall else "columns"), max(matrix.shape), min(matrix.shape)
+    blocks = streamed_blocks(checkpoint, spec, matrix, "rows" if tall else "columns", single)
+    return blocks, max(matrix.shape), min(matrix.shape)
 
 
-def streamed_blocks(checkpoint: OpenCheckpoint, spec: TensorSpec, matrix: Matrix, side: Literal["rows", "columns"]) -> Blocks:
+def streamed_blocks(
+    checkpoint: OpenCheckpoint, spec: TensorSpec, matrix: Matrix, side: Literal["rows", "columns"], single: bool = False
+) -> Blocks:
     """The same with the given side streamed: blocks of rows, or of columns as rows."""
     columns = tuple(axis for axis in range(len(spec.shape)) if axis not in matrix.rows)
     by_rows = side == "rows"
@@ -58,15 +62,17 @@ def streamed_blocks(checkpoint: OpenCheckpoint, spec: TensorSpec, matrix: Matrix
     groups = [(piece,) for piece in matrix.pieces] if by_rows else [matrix.pieces]  # a wide block needs the rows of all pieces
     width = matrix.shape[1] if by_rows else matrix.shape[0]
 
-    def blocks() -> Iterator[NDArray[np.float64]]:
+    def blocks() -> Iterator[NDArray[Any]]:
         import numpy as np
 
-        def joined(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+        def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
             return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
         for group in groups:
             for cut in _cuts(spec.shape, group[0], streamed, block_rows(width)):
-                yield joined([_flat(checkpoint, spec, _narrowed(piece, cut, streamed), streamed, kept) for piece in group])
+                yield joined(
+                    [_flat(checkpoint, spec, _narrowed(piece, cut, streamed), streamed, kept, single) for piece in group]
+                )
 
     return blocks
 
@@ -106,10 +112,11 @@ def _narrowed(piece: Window, cut: Window, axes: Sequence[int]) -> Window:
 
 
 def _flat(
-    checkpoint: OpenCheckpoint, spec: TensorSpec, window: Window, streamed: Sequence[int], kept: Sequence[int]
+    checkpoint: OpenCheckpoint, spec: TensorSpec, window: Window, streamed: Sequence[int], kept: Sequence[int], single: bool
 ) -> NDArray[Any]:
     stored = checkpoint.read(spec, window)
+    values = dtypes.narrow if single else dtypes.widen
     rows = math.prod(stored.shape[axis] for axis in streamed)
     if (*kept, *streamed) == tuple(range(stored.ndim)):  # columns as rows: a view says that, nothing is transposed
-        return dtypes.widen(stored, value_dtype(spec)).reshape(-1, rows).T
-    return dtypes.widen(stored.transpose((*streamed, *kept)), value_dtype(spec)).reshape(rows, -1)
+        return values(stored, value_dtype(spec)).reshape(-1, rows).T
+    return values(stored.transpose((*streamed, *kept)), value_dtype(spec)).reshape(rows, -1)

@@ -104,6 +104,9 @@ class LayerRow:
     xmax: float | None = _metric("largest eigenvalue that was fitted", "xmax.v1", "weight^2")
     D: float | None = _metric("one-sided Kolmogorov-Smirnov distance of tail and fit", "alpha.csn.v1")
     sigma: float | None = _metric("(alpha - 1)/sqrt(tail size): understates the spread", "sigma.v1")
+    alpha_error: float | None = _metric(
+        "most that numerical errors up to spectral_floor can change alpha, the tail being the same", "alpha_error.v1"
+    )
     num_pl_spikes: int | None = _metric("eigenvalues at or above xmin", "n_tail.v1")
     n_tail: int | None = _metric("eigenvalues at or above xmin", "n_tail.v1")
     tail_frac: float | None = _metric("n_tail / num_evals", "tail_frac.v1")
@@ -143,6 +146,7 @@ class LayerRow:
     eig_backend: str | None = column(
         "what computed W^T W and its eigenvalues: a library called directly (its two stages above M = 1600), or numpy, as for svd"
     )
+    precision: str | None = column("exact: float64; fast: float32, of which metrics of the tail and norms are kept")
     spectral_floor: float | None = column("eigenvalues at or below it are numerical noise", "weight^2")
     n_below_floor: int | None = column("eigenvalues at or below the floor", "1")
     n_missing_evals: int | None = column("eigenvalues that were not computed", "1")

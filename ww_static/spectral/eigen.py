@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from ww_static.spectral.gram import Blocks, Dtype, block_rows, blocks_of, gram, 
 from ww_static.spectral.smallest import smallest_vectors
 
 EPS = 2.0**-52
+EPS_SINGLE = 2.0**-23
 # lambda_min / lambda_max above which the Gram matrix gives the smallest singular value to 1e-11, and to 1e-9
 _PLAIN, _PASSABLE = 1e-5, 1e-8
 _REFINABLE = 1e-11  # and above which one more look at W gives it to 1e-10
@@ -32,10 +34,11 @@ class Spectrum:
         n: longer side of W.
         method: ``gram``, ``svd``, or ``lowrank`` for a product of two factors.
         floor: eigenvalues at or below it are numerical noise: M eps lambda_max (gram), (N eps sigma_max)^2 (svd; lowrank,
-            unless the factors cancel).
+            unless the factors cancel), `single_error` lambda_max (gram in float32).
         exponent: 0 except for matrices whose squares leave the range of float64.
         clipped: eigenvalues that came out negative and were set to 0.
         backend: what computed them: ``numpy``, or the library that was called directly.
+        precision: ``exact`` for float64, ``fast`` for float32.
     """
 
     eigenvalues: NDArray[np.float64]
@@ -45,6 +48,7 @@ class Spectrum:
     exponent: int = 0
     clipped: int = 0
     backend: str = lapack.NUMPY
+    precision: str = "exact"
 
     @property
     def n_below_floor(self) -> int:
@@ -59,7 +63,23 @@ class Spectrum:
         return self.method == "gram" or self.floor > (self.n * EPS) ** 2 * float(self.eigenvalues[-1])
 
 
-def spectrum(W: NDArray[Any], method: Method = "auto", backend: str = lapack.BEST) -> Spectrum:
+def dtype_of(precision: str) -> Dtype:
+    """float64 for ``exact``, float32 for ``fast``."""
+    if precision not in ("exact", "fast"):
+        raise ValueError(f"precision is exact or fast, not '{precision}'")
+    return np.float32 if precision == "fast" else np.float64
+
+
+def single_error(n: int, m: int) -> float:
+    """Bound on the error of eigenvalues of a float32 Gram matrix, N x M, in units of the largest one.
+
+    2^-23 (sqrt M + sqrt(N)/32): rounding errors of both steps, which add up like independent ones; the largest error seen
+    in ``benchmarks.accuracy`` is a quarter of it.
+    """
+    return EPS_SINGLE * (math.sqrt(m) + math.sqrt(n) / 32)
+
+
+def spectrum(W: NDArray[Any], method: Method = "auto", backend: str = lapack.BEST, precision: str = "exact") -> Spectrum:
     """The eigenvalues of X = W^T W (no 1/N), which are the squared singular values of W.
 
     Args:
@@ -67,6 +87,8 @@ def spectrum(W: NDArray[Any], method: Method = "auto", backend: str = lapack.BES
         method: ``gram`` (accurate to M eps lambda_max), ``svd`` (to (N eps sigma_max)^2), or ``auto``: gram, with its
             smallest eigenvalue refined below 1e-5 lambda_max, and svd below 1e-11 lambda_max, both up to M = 2048.
         backend: ``numpy``, or ``auto`` for the fastest that numpy's own LAPACK allows; the last bits depend on it.
+        precision: ``exact``, or ``fast``: all in float32, twice as fast, with errors up to `single_error` lambda_max, and
+            always by the Gram matrix.
 
     Raises:
         NonFiniteError: an element is NaN or infinite.
@@ -76,24 +98,38 @@ def spectrum(W: NDArray[Any], method: Method = "auto", backend: str = lapack.BES
     W = np.asarray(W)
     if W.dtype.kind == "c":
         raise ValueError("a complex matrix has no spectrum here")
-    blocks, n, m = blocks_of(W)
+    dtype = dtype_of(precision)
     with np.errstate(invalid="ignore"):
         largest = max(abs(float(W.max())), abs(float(W.min())))
     if not np.isfinite(largest):
         raise NonFiniteError("the matrix holds a NaN or an infinity")
-    return spectrum_of_blocks(blocks, n, m, safe_exponent(largest), method, backend)
+    exponent = safe_exponent(largest, dtype)
+    blocks, n, m = blocks_of(W, dtype if exponent == 0 else np.float64)
+    return spectrum_of_blocks(blocks, n, m, exponent, method, backend, precision)
 
 
 def spectrum_of_blocks(
-    blocks: Blocks, n: int, m: int, exponent: int = 0, method: Method = "auto", backend: str = lapack.BEST
+    blocks: Blocks,
+    n: int,
+    m: int,
+    exponent: int = 0,
+    method: Method = "auto",
+    backend: str = lapack.BEST,
+    precision: str = "exact",
 ) -> Spectrum:
     """The same for a matrix that comes in row blocks of m columns and is never whole in memory.
+
+    With ``precision="fast"`` the blocks are float32, or float64 where the exponent is not 0.
 
     Raises:
         NonFiniteError: an element is NaN or infinite; with ``method="svd"`` the caller has looked.
         NotConvergedError: LAPACK gave up.
     """
     blocks = scaled(blocks, exponent)
+    if precision == "fast":
+        raw, _, used = _of_gram(blocks, m, backend, np.float32)
+        floor = single_error(n, m) * max(float(raw[-1]), 0.0)
+        return Spectrum(np.maximum(raw, 0.0), n, "gram", floor, exponent, int(np.count_nonzero(raw < 0)), used, precision)
     if method != "svd":
         raw, X, used = _of_gram(blocks, m, backend)
         floor = m * EPS * max(float(raw[-1]), 0.0)
@@ -111,15 +147,13 @@ def spectrum_of_blocks(
     return Spectrum(sigma * sigma, n, "svd", (n * EPS * largest) ** 2, exponent)
 
 
-def _of_gram(
-    blocks: Blocks, m: int, backend: str, dtype: Dtype = np.float64
-) -> tuple[NDArray[np.float64], NDArray[Any], str]:
+def _of_gram(blocks: Blocks, m: int, backend: str, dtype: Dtype = np.float64) -> tuple[NDArray[np.float64], NDArray[Any], str]:
     """Raw eigenvalues of X, the upper triangle of X again (up to `LARGEST_SVD`), and the backend that computed them."""
     X = gram(blocks, m, backend, dtype)
     routines = lapack.routines(backend)
     if routines is not None and lapack.is_two_stage(m, dtype):
         diagonal = X.diagonal().copy()
-        if m <= LARGEST_SVD:
+        if m <= LARGEST_SVD and dtype == np.float64:
             mirror(X)  # the upper triangle will be destroyed; the lower one stays, for `_refined`
         raw = lapack.two_stage_eigenvalues(routines, X, lapack.band_width(m, dtype))
         if raw is not None:
@@ -128,17 +162,18 @@ def _of_gram(
         del X
         X, routines = gram(blocks, m, lapack.NUMPY, dtype), None
     with _translated():
-        found = np.asarray(np.linalg.eigvalsh(X, UPLO="U"), np.float64)
+        found = np.linalg.eigvalsh(X, UPLO="U").astype(np.float64, copy=False)
     return found, X, lapack.NUMPY if routines is None else routines.name
 
 
 def _refined(
     eigenvalues: NDArray[np.float64], X: NDArray[np.float64], blocks: Blocks, backend: str
 ) -> NDArray[np.float64] | None:
-    """The eigenvalues, the smallest one from W itself: that of its product with the vectors of the smallest ones.
+    """The eigenvalues, the smallest one from W itself: that of its product with vectors that span the smallest ones.
 
     The Gram matrix holds it to about 0.1 M eps lambda_max only. With V those vectors, the error of the smallest singular
-    value of W V is of second order in theirs, which the vectors beyond the kept ones bring, and they lie far away. None when there are no such vectors.
+    value of W V is of second order in theirs, which the vectors beyond the kept ones bring, and they lie far away.
+    None when there are no such vectors.
     """
     V = smallest_vectors(X, backend)
     if V is None:

@@ -36,11 +36,12 @@ def gram_bytes(m: int, backend: str = lapack.NUMPY, dtype: Dtype = np.float64) -
     return size * m * m + max(size * m * m, blocks + size * m * min(m, _TILE)) + 2**22
 
 
-def blocks_of(W: NDArray[Any]) -> tuple[Blocks, int, int]:
+def blocks_of(W: NDArray[Any], dtype: Dtype = np.float64) -> tuple[Blocks, int, int]:
     """Row blocks of an array, and N >= M: the longer side is streamed, whichever it is, and stays in the order it has.
 
     Args:
         W: real matrix, shape (rows, columns), any numeric dtype and order.
+        dtype: of the blocks.
 
     Returns:
         The blocks, N, M.
@@ -53,7 +54,7 @@ def blocks_of(W: NDArray[Any]) -> tuple[Blocks, int, int]:
 
     def blocks() -> Iterator[NDArray[np.float64]]:
         for start in range(0, n, step):
-            yield np.asarray(tall[start : start + step], dtype=np.float64)  # a copy in float64 keeps the order
+            yield np.asarray(tall[start : start + step], dtype=dtype)  # a copy in another dtype keeps the order
 
     return blocks, n, m
 
@@ -82,7 +83,7 @@ def gram(blocks: Blocks, m: int, backend: str = lapack.BEST, dtype: Dtype = np.f
     """X = W^T W, upper triangle.
 
     Args:
-        blocks: row blocks of W, of this dtype, shape (k, m) each, in any order of the axes.
+        blocks: row blocks of W, float64 or float32, shape (k, m) each, in any order of the axes.
         m: columns of W.
         backend: with what: syrk in place (half the operations of a product, no temporary), or products of tiles by numpy.
         dtype: of the sums.
@@ -98,7 +99,7 @@ def gram(blocks: Blocks, m: int, backend: str = lapack.BEST, dtype: Dtype = np.f
     with np.errstate(invalid="ignore", over="ignore"):
         for block in blocks():
             if routines is None:
-                _add_tiles(X, block)
+                _add_tiles(X, block.astype(dtype, copy=False))
             else:
                 lapack.add_gram(routines, X, block)
             del block  # else it would be held while the next one is made

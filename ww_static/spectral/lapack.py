@@ -173,10 +173,13 @@ def solve(found: Routines, U: Real, b: Real) -> Real:
     Args:
         found: routines.
         U: shape (m, m), in the order that X had; its upper triangle counts.
-        b: shape (m,), of the same dtype.
+        b: shape (k, m), C order, of the same dtype: one right-hand side per row.
+
+    Returns:
+        x, shape (k, m).
     """
-    n, one, info, x = c_int64(len(U)), c_int64(1), c_int64(0), b.copy()
-    found.of(U.dtype).solve(_triangle(U), byref(n), byref(one), _at(U), byref(n), _at(x), byref(n), byref(info), 1)
+    n, count, info, x = c_int64(len(U)), c_int64(len(b)), c_int64(0), b.copy()
+    found.of(U.dtype).solve(_triangle(U), byref(n), byref(count), _at(U), byref(n), _at(x), byref(n), byref(info), 1)
     return x
 
 
@@ -208,7 +211,7 @@ def _agrees(found: Routines, expected: NDArray[np.float64], blocks: list[Real], 
     if not (np.abs(X - expected)[upper] <= close * np.abs(expected).max()).all():
         return False
     U = X.copy()
-    x = solve(found, U, expected.sum(axis=1).astype(X.dtype)) if factored(found, U) else np.zeros(m)
+    x = solve(found, U, expected.sum(axis=1).astype(X.dtype)[None]) if factored(found, U) else np.zeros(m)
     right = np.linalg.eigvalsh(expected)
     if not (np.abs(x - 1) <= close * right[-1] / right[0]).all():
         return False

@@ -6,7 +6,7 @@ the one-sided distance and the candidate set are weightwatcher's conventions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from ww_static.spectral.missing import Missing
 _CONSTANT = 1e-9  # spread of data that has no tail
 _TIE = 1e-12  # distances closer than this are recomputed by the reference expression
 _NEAR = 1e-9  # distances closer than this may be decided otherwise by another processor
+_TYPICAL = 0.1  # share of the largest possible error of D that a difference of two reaches: three times the most seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ class TailFit:
         D: Kolmogorov-Smirnov distance of data and fit.
         n: number of values that were fitted.
         k: tail size, counted by index: equal values are separate candidates.
-        near_tie: another candidate, away from this one, has a distance within 1e-9.
+        near_tie: another candidate, away from this one, has a distance within 1e-9; for uncertain values, another candidate at
+            all, as near as their errors can bring it.
     """
 
     alpha: float
@@ -43,6 +45,17 @@ class TailFit:
     def sigma(self) -> float:
         """(alpha - 1)/sqrt(k): the standard error of alpha at a known xmin, no bias correction."""
         return float((self.alpha - 1) / np.sqrt(self.k))
+
+    def alpha_error(self, doubt: float) -> float:
+        """Most that errors of the values, each at most `doubt`, change alpha while the tail stays the same (first order).
+
+        2 (alpha - 1)^2 doubt/xmin: no ln(x/xmin) changes by more than 2 doubt/xmin, and alpha = 1 + 1/(their mean).
+        """
+        return 2 * (self.alpha - 1) ** 2 * doubt / self.xmin
+
+    def distance_error(self, doubt: float) -> float:
+        """The same for D: 2.75 (alpha - 1) doubt/xmin, of the survival function (x/xmin)^(1 - alpha) at any x."""
+        return (2 + 2 / np.e) * (self.alpha - 1) * doubt / self.xmin
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +73,7 @@ class Candidates:
     D: NDArray[np.float64]
 
 
-def tail(eigenvalues: NDArray[np.float64], sides: int = 1, minimum_tail: int = 2) -> TailFit | Missing:
+def tail(eigenvalues: NDArray[np.float64], sides: int = 1, minimum_tail: int = 2, doubt: float = 0.0) -> TailFit | Missing:
     """The fit F(x, sides, t): the first candidate with the smallest distance.
 
     Candidate i = 0..n-2 has k = n - i >= t values; S_i = sum_{j>=i} ln(x_j/x_i); a_i = 1 + k/S_i;
@@ -70,6 +83,7 @@ def tail(eigenvalues: NDArray[np.float64], sides: int = 1, minimum_tail: int = 2
         eigenvalues: positive float64 values, any order; duplicates count.
         sides: 1 (weightwatcher) or 2 (the standard distance).
         minimum_tail: fewest values of a tail.
+        doubt: most by which a value may be wrong, in units of the data: what counts as a near tie depends on it.
 
     Returns:
         The fit; or Missing: ``all_below_cut`` (no value), ``too_few_evals`` (fewer than two),
@@ -97,14 +111,12 @@ def tail(eigenvalues: NDArray[np.float64], sides: int = 1, minimum_tail: int = 2
         return Missing("fit_degenerate")
     ties, exact = _ties(x, tails, near.index, near.D, sides)
     winner = int(ties[int(np.argmin(exact))])
-    return TailFit(
-        alpha=float(tails.alpha[winner]),
-        xmin=float(x[winner]),
-        D=float(exact.min()),
-        n=len(x),
-        k=len(x) - winner,
-        near_tie=bool(np.any(np.abs(x[near.index] / x[winner] - 1) > _NEAR)),
-    )
+    away = bool(np.any(np.abs(x[near.index] / x[winner] - 1) > _NEAR))
+    fit = TailFit(float(tails.alpha[winner]), float(x[winner]), float(exact.min()), len(x), len(x) - winner, away)
+    slack = _TYPICAL * fit.distance_error(doubt)
+    if away or slack <= _NEAR:
+        return fit
+    return replace(fit, near_tie=len(scan.nearest(tails, sides, slack).index) > 1)
 
 
 def candidates(x: NDArray[np.float64], sides: int = 1, minimum_tail: int = 2) -> Candidates:

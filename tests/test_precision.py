@@ -1,0 +1,160 @@
+"""--precision fast: float32 spectra, what is kept of them, and the error that is stated for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import ww_static as ww
+from conftest import Writer
+from ww_static import spectrum, tail
+from ww_static.metrics import METRICS, OF_FAST
+from ww_static.spectral import eigen, gram, lapack
+from ww_static.spectral.powerlaw import TailFit
+
+Matrix = NDArray[np.float64]
+CUT = 1e-5
+
+
+def families(m: int, seed: int) -> Iterator[tuple[str, Matrix]]:
+    rng = np.random.default_rng(seed)
+    yield "gaussian", rng.standard_normal((m, m))
+    yield "tall", rng.standard_normal((8 * m, m))
+    yield "heavy", rng.standard_t(2.5, (2 * m, m))
+    spiked = rng.standard_normal((2 * m, m))
+    spiked[:, :3] *= 30
+    yield "spiked", spiked
+    yield "low rank", rng.standard_normal((2 * m, m // 8)) @ rng.standard_normal((m // 8, m))
+    Q = np.linalg.qr(rng.standard_normal((m, m)))[0]
+    yield "graded", (Q * np.geomspace(1, 1e-5, m)) @ np.linalg.qr(rng.standard_normal((m, m)))[0]
+    yield "shifted", rng.standard_normal((4 * m, m)) + 1
+
+
+def fitted(found: eigen.Spectrum) -> TailFit:
+    fit = tail(found.eigenvalues[found.eigenvalues > CUT], doubt=found.floor if found.precision == "fast" else 0.0)
+    assert isinstance(fit, TailFit)
+    return fit
+
+
+@pytest.mark.parametrize("backend", [lapack.BEST, lapack.NUMPY])
+@pytest.mark.parametrize("m", [40, 130, 300, 600])
+def test_errors_stay_below_what_is_stated(m: int, backend: str) -> None:
+    same = 0
+    for name, W in families(m, m):
+        W = W.astype(np.float32)
+        exact, fast = spectrum(W, "gram"), spectrum(W, precision="fast", backend=backend)
+        assert (fast.precision, fast.method) == ("fast", "gram")
+        assert fast.floor == pytest.approx(eigen.single_error(max(W.shape), m) * fast.eigenvalues[-1])
+        assert np.abs(fast.eigenvalues - exact.eigenvalues).max() <= fast.floor, name
+        a, b = fitted(fast), fitted(exact)
+        if a.k == b.k:
+            same += 1
+            assert abs(a.alpha - b.alpha) <= a.alpha_error(fast.floor), name
+            assert abs(a.D - b.D) <= a.distance_error(fast.floor), name
+        else:
+            assert a.near_tie, name
+    assert same >= 5
+
+
+def test_two_stages_in_single_precision_begin_at_512_columns() -> None:
+    assert [lapack.is_two_stage(m, np.float32) for m in (511, 512)] == [False, True]
+    assert [lapack.band_width(m, np.float32) for m in (1023, 1024, 3071, 3072, 5120)] == [32, 64, 64, 96, 128]
+
+
+def test_float32_takes_half_the_memory() -> None:
+    for backend in ("openblas two-stage", lapack.NUMPY):
+        assert gram.gram_bytes(8192, backend, np.float32) < 0.6 * gram.gram_bytes(8192, backend)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(90, 40), (40, 90)])
+def test_any_storage_dtype_and_orientation(dtype: type[np.floating[Any]], shape: tuple[int, int], save: Writer) -> None:
+    W = np.random.default_rng(1).standard_normal(shape).astype(dtype)
+    path = save({"w.weight": W})
+    (row,) = ww.analyze(path, precision="fast")
+    (exact,) = ww.analyze(path)
+    assert row.precision == "fast"
+    assert row.spectral_floor is not None
+    assert row.alpha_error is not None
+    assert row.alpha == pytest.approx(exact.alpha, abs=row.alpha_error)
+    assert row.lambda_max == pytest.approx(exact.lambda_max, abs=row.spectral_floor)
+    assert row.content_hash == exact.content_hash
+    assert row.params_id != exact.params_id
+
+
+def test_metrics_of_small_eigenvalues_are_null_and_say_why(save: Writer) -> None:
+    W = np.random.default_rng(2).standard_t(3, (80, 60)).astype(np.float32)
+    (row,) = ww.analyze(save({"w.weight": W}), precision="fast", metrics="all")
+    reasons = row.null_reasons or {}
+    for name in METRICS:
+        if name in OF_FAST:
+            assert getattr(row, name) is not None, name
+        else:
+            assert (getattr(row, name), reasons[name]) == (None, "precision"), name
+
+
+def test_a_tail_below_the_noise_of_float32_is_not_fitted(save: Writer) -> None:
+    """One huge singular value: the other eigenvalues, where the tail begins, are below its rounding errors."""
+    rng = np.random.default_rng(3)
+    W = rng.standard_normal((60, 50))
+    W += 3e4 * np.outer(rng.standard_normal(60), rng.standard_normal(50))
+    path = save({"w.weight": W.astype(np.float32)})
+    (row,) = ww.analyze(path, precision="fast")
+    assert ww.analyze(path).rows[0].alpha is not None
+    assert (row.alpha, (row.null_reasons or {})["alpha"]) == (None, "below_spectral_floor")
+    assert row.lambda_max is not None
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-15, 1e15, 1e30, 1e200])
+def test_extreme_weights_are_scaled_by_a_power_of_two(scale: float, save: Writer) -> None:
+    W = np.random.default_rng(4).standard_t(3, (70, 50))
+    path = save({"w.weight": W * scale})
+    (row,) = ww.analyze(path, precision="fast")
+    assert row.status == "success"
+    assert row.op_norm == pytest.approx(np.linalg.norm(W, 2) * scale, rel=1e-5)
+    found = spectrum(W * scale, precision="fast")
+    assert np.ldexp(np.sqrt(found.eigenvalues[-1]), found.exponent) == pytest.approx(row.op_norm, rel=1e-6)
+
+
+def test_a_bad_element_is_seen(save: Writer) -> None:
+    W = np.ones((30, 20), np.float32)
+    W[3, 4] = np.inf
+    (row,) = ww.analyze(save({"w.weight": W}), precision="fast")
+    assert (row.status, row.reason, row.n_inf) == ("failed", "nonfinite", 1)
+
+
+def test_taps_and_rows_are_the_same_for_any_number_of_workers(save: Writer) -> None:
+    rng = np.random.default_rng(5)
+    path = save({
+        "conv.weight": rng.standard_normal((24, 40, 3, 3)).astype(np.float32),
+        "big.weight": rng.standard_normal((700, 600)).astype(np.float32),
+    })  # fmt: skip
+    alone, both = (ww.analyze(path, precision="fast", jobs=jobs) for jobs in (1, 2))
+    assert both.layers.equals(alone.layers)
+    conv = next(row for row in alone if row.kind == "conv2d")
+    assert conv.num_evals == 216
+    assert conv.alpha == pytest.approx(next(row for row in ww.analyze(path) if row.kind == "conv2d").alpha, rel=1e-4)
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(ValueError, match="exact or fast"):
+        spectrum(np.eye(3), precision="single")
+    with pytest.raises(ww.UsageError, match="--precision is exact or fast, not 'single'"):
+        ww.analyze("x.safetensors", precision="single")
+
+
+@pytest.mark.parametrize("name", ["F32", "F16", "BF16", "F64", "F8_E4M3", "I8"])
+def test_narrowing_rounds_what_widening_gives(name: str) -> None:
+    from ww_static import dtypes
+
+    rng = np.random.default_rng(6)
+    stored = dtypes.numpy_dtype(name)
+    values = rng.standard_normal((6, 10)) * 3
+    array = values.astype(np.int8) if name == "I8" else values.astype(stored)
+    for block in (array, array[:, ::2], array.T):
+        assert dtypes.narrow(block, name).dtype == np.float32
+        assert np.array_equal(dtypes.narrow(block, name), dtypes.widen(block, name).astype(np.float32))
