@@ -26,7 +26,7 @@ FLOORS = (
     ("spectral.lapack",),
     ("spectral.gram", "spectral.scan", "spectral.smallest"),
     ("spectral.eigen", "spectral.powerlaw", "spectral.norms", "spectral.detx", "spectral.density", "spectral.statistics"),
-    ("spectral.ranks", "spectral.lowrank"),
+    ("spectral.ranks", "spectral.lowrank", "spectral.stacked"),
     ("reading", "metrics"),
     ("analysis",),
     ("budget", "confinement"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -20,7 +20,7 @@ Install = Callable[..., None]
 
 
 @pytest.fixture
-def install(monkeypatch: pytest.MonkeyPatch) -> Install:
+def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Makes entry points out of (name, target) pairs, in place of the installed ones."""
 
     def put(*pairs: tuple[str, str]) -> None:
@@ -31,8 +31,10 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
             return points
 
         monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+        registry._entries.cache_clear()
 
-    return put
+    yield put
+    registry._entries.cache_clear()
 
 
 def _module(monkeypatch: pytest.MonkeyPatch, name: str, magic: bytes, asked: list[str]) -> None:

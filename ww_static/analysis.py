@@ -12,18 +12,20 @@ import numpy as np
 
 from ww_static import dtypes, reading
 from ww_static.errors import FormatError, NonFiniteError, NotConvergedError
+from ww_static.geometry import Taps
 from ww_static.layers import LayerView
 from ww_static.metrics import METRICS, OF_FAST, Measured, Metric, Value, doubles, measure
 from ww_static.options import Options
 from ww_static.protocol import Limits, TensorSpec
 from ww_static.rows import DEFINITIONS_VERSION, LayerRow
 from ww_static.seam import OpenCheckpoint
-from ww_static.spectral import lapack
+from ww_static.spectral import lapack, stacked
 from ww_static.spectral.eigen import LARGEST_SVD, Method, Spectrum, dtype_of, spectrum_of_blocks, svd_bytes, triangle
 from ww_static.spectral.gram import gram_bytes, safe_exponent, scaled
 from ww_static.spectral.lowrank import exponents, product_bytes, product_flops, product_spectrum
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.powerlaw import TailFit
+from ww_static.spectral.stacked import stacked_spectra
 from ww_static.spectral.statistics import Moments, merged, moments
 
 
@@ -150,6 +152,9 @@ def _spectra(
     checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, method: Method, backend: str, precision: str
 ) -> list[Spectrum]:
     """The spectra of the matrices of a tensor."""
+    if precision == "exact" and isinstance(view.matrices, Taps) and _is_stack(view):
+        exponent = safe_exponent(tensor.moments.abs_max) if tensor.moments else 0
+        return stacked_spectra(reading.stacked_taps(checkpoint, view.spec, view.matrices), exponent, method)
     dtype = dtype_of(precision)
     exponent = safe_exponent(tensor.moments.abs_max, dtype) if tensor.moments else 0
     single = precision == "fast" and exponent == 0
@@ -158,6 +163,12 @@ def _spectra(
         blocks, n, m = reading.matrix_blocks(checkpoint, view.spec, matrix, single)
         spectra.append(spectrum_of_blocks(blocks, n, m, exponent, method, backend, precision))
     return spectra
+
+
+def _is_stack(view: LayerView) -> bool:
+    """Whether the matrices of a row are so many and so small that they are computed at once."""
+    small = (view.m or 0) <= stacked.LARGEST and math.prod(view.spec.shape) <= stacked.MOST_ELEMENTS
+    return small and len(view.matrices) > 1
 
 
 def _products(checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey) -> list[Spectrum]:

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ww_static import dtypes
-from ww_static.geometry import Matrix
+from ww_static.geometry import Matrix, Taps, whole_window
 from ww_static.protocol import TensorSpec, Window
 from ww_static.seam import OpenCheckpoint
 from ww_static.spectral.gram import Blocks, block_rows
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 PASS_ELEMENTS = 2**18  # two MiB of float64: stays in cache while it is looked at several times
@@ -50,6 +51,13 @@ def matrix_blocks(
     tall = matrix.shape[0] >= matrix.shape[1]
     blocks = streamed_blocks(checkpoint, spec, matrix, "rows" if tall else "columns", single)
     return blocks, max(matrix.shape), min(matrix.shape)
+
+
+def stacked_taps(checkpoint: OpenCheckpoint, spec: TensorSpec, taps: Taps) -> NDArray[np.float64]:
+    """All taps of a convolution kernel at once, float64, shape (taps, rows, columns); the tensor is read once."""
+    values = dtypes.widen(checkpoint.read(spec, whole_window(spec.shape)), value_dtype(spec))
+    inputs = [axis for axis in range(len(spec.shape)) if axis not in (*taps.kernel, taps.outputs)]
+    return values.transpose(*taps.kernel, taps.outputs, *inputs).reshape(len(taps), *taps[0].shape)
 
 
 def streamed_blocks(

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -66,7 +68,17 @@ def installed(allowed: Sequence[str] | None = None) -> tuple[ReaderEntry, ...]:
     Raises:
         UsageError: a name in `allowed` is not installed.
     """
-    entries = {
+    entries = _entries(tuple(sys.path))
+    for name in allowed or ():
+        if name not in entries:
+            raise UsageError(f"reader '{name}' is not installed; installed are: {', '.join(sorted(entries)) or 'none'}")
+    return tuple(entries[name] for name in sorted(entries) if allowed is None or name in allowed)
+
+
+@cache
+def _entries(path: tuple[str, ...]) -> dict[str, ReaderEntry]:
+    """What is installed along a path, searched for once per process: that takes as long as a small file."""
+    return {
         point.name: ReaderEntry(
             point.name,
             point.dist.metadata["Name"] if point.dist else "",
@@ -75,10 +87,6 @@ def installed(allowed: Sequence[str] | None = None) -> tuple[ReaderEntry, ...]:
         )
         for point in importlib.metadata.entry_points(group=GROUP)
     }
-    for name in allowed or ():
-        if name not in entries:
-            raise UsageError(f"reader '{name}' is not installed; installed are: {', '.join(sorted(entries)) or 'none'}")
-    return tuple(entries[name] for name in sorted(entries) if allowed is None or name in allowed)
 
 
 def _sniffs(entry: ReaderEntry, reader: Reader, path: Path, head: bytes) -> bool:

@@ -22,6 +22,7 @@ EPS_SINGLE = 2.0**-23
 _PLAIN, _PASSABLE = 1e-5, 1e-8
 _REFINABLE = 1e-11  # and above which one more look at W gives it to 1e-10
 LARGEST_SVD = 2048  # columns; above, an SVD costs more than it tells
+_DIRECT_SVD = 96  # columns; up to here it costs less than refining the smallest eigenvalue
 Method = Literal["auto", "gram", "svd"]
 
 
@@ -135,16 +136,26 @@ def spectrum_of_blocks(
         floor = m * EPS * max(float(raw[-1]), 0.0)
         negative = int(np.count_nonzero(raw < 0))
         result = Spectrum(np.maximum(raw, 0.0), n, "gram", floor, exponent, negative, used)
-        share = float(result.eigenvalues[0]) / max(float(result.eigenvalues[-1]), 2.0**-1022)
-        if method == "gram" or m > LARGEST_SVD or result.floor == 0 or share > _PLAIN:
+        if method == "gram" or m > LARGEST_SVD or resolves_smallest(result):
             return result
-        if share > _REFINABLE and result.n_below_floor == 0:
+        share = _share(result)
+        if m > _DIRECT_SVD and share > _REFINABLE and result.n_below_floor == 0:
             refined = _refined(result.eigenvalues, X, blocks, backend)
             if refined is not None or share > _PASSABLE:
                 return result if refined is None else replace(result, eigenvalues=refined)
     sigma = singular_values(blocks, n, m)
     largest = float(sigma[-1])
     return Spectrum(sigma * sigma, n, "svd", (n * EPS * largest) ** 2, exponent)
+
+
+def resolves_smallest(found: Spectrum) -> bool:
+    """Whether the Gram matrix gives the smallest singular value to 1e-11; it gives that of a zero matrix."""
+    return found.floor == 0 or _share(found) > _PLAIN
+
+
+def _share(found: Spectrum) -> float:
+    """lambda_min / lambda_max."""
+    return float(found.eigenvalues[0]) / max(float(found.eigenvalues[-1]), 2.0**-1022)
 
 
 def _of_gram(blocks: Blocks, m: int, backend: str, dtype: Dtype = np.float64) -> tuple[NDArray[np.float64], NDArray[Any], str]:

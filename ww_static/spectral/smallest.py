@@ -55,8 +55,8 @@ def _krylov(solve: Solve, m: int) -> NDArray[np.float64] | None:
     steps = min(m, _MOST_STEPS)
     V = np.empty((steps, m))
     diagonal, beside = np.zeros(steps), np.zeros(steps)
-    v = 0.5 + (np.arange(1, m + 1) * _GOLDEN) % 1  # irregular, so that no structure of W is orthogonal to it
-    v /= np.linalg.norm(v)
+    v: NDArray[np.float64] = 0.5 + (np.arange(1.0, m + 1) * _GOLDEN) % 1  # irregular, so that no structure of W is orthogonal to it
+    v = v / np.linalg.norm(v)
     for j in range(steps):
         V[j] = v
         r = solve(v[None])[0]
@@ -67,7 +67,8 @@ def _krylov(solve: Solve, m: int) -> NDArray[np.float64] | None:
             r -= (V[: j + 1] @ r) @ V[: j + 1]
         beside[j] = np.linalg.norm(r)
         if (j % 4 == 3 and j + 1 >= _FEWEST_STEPS) or j + 1 == steps:
-            theta, Y = np.linalg.eigh(np.diag(diagonal[: j + 1]) + np.diag(beside[:j], 1) + np.diag(beside[:j], -1))
+            T: NDArray[np.float64] = np.diag(diagonal[: j + 1]) + np.diag(beside[:j], 1) + np.diag(beside[:j], -1)
+            theta, Y = np.linalg.eigh(T)
             residual = float(beside[j] * abs(Y[-1, -1]))  # the error of the value is at most residual^2 / gap
             if j + 1 == m or residual * residual <= _CLOSE * theta[-1] * (theta[-1] - theta[-2]):
                 return V[: j + 1]
