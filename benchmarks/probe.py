@@ -74,6 +74,23 @@ def esd_ours(shape: Shape) -> Call:
     return lambda: spectrum(W).eigenvalues
 
 
+def esd_fast(shape: Shape) -> Call:
+    """The same in float32, where `spectrum` has a precision to choose."""
+    from ww_static.spectral import eigen
+
+    W, spectrum = matrix(shape), eigen.spectrum
+    chosen: dict[str, Any] = {"precision": "fast"}
+    return lambda: np.asarray(spectrum(W, **chosen).eigenvalues, np.float64)
+
+
+def esd_numpy(shape: Shape) -> Call:
+    """The same with nothing but numpy's own functions."""
+    from ww_static.spectral.eigen import spectrum
+
+    W = matrix(shape)
+    return lambda: spectrum(W, backend="numpy").eigenvalues
+
+
 def gram_ours(shape: Shape) -> Call:
     """X = W^T W alone, widening included."""
     from ww_static.spectral.gram import blocks_of, gram
@@ -113,6 +130,23 @@ def esd_stand_in(shape: Shape) -> Call:
     """Where weightwatcher is absent: the same LAPACK routine through numpy."""
     W = matrix(shape)
     return lambda: np.sort(np.square(np.linalg.svd(W.astype(float), compute_uv=False)))
+
+
+def esd_diffract(shape: Shape) -> Call:
+    """diffract-core's ESD (sigma^2 / N), times N; it computes the singular vectors too, in the dtype of the weights."""
+    import diffract
+
+    diffract.Session(profile="ram")  # wires the registry, without which the kernels cannot be imported
+    from diffract.core.compute.kernels import mat_decomposition as kernels
+
+    W = matrix(shape)
+    return lambda: np.asarray(kernels.esd(kernels.svd(W)[1], max(shape)) * max(shape), np.float64)
+
+
+def esd_vectors(shape: Shape) -> Call:
+    """Where diffract-core cannot be installed: the one numpy call in which its ESD spends its time."""
+    W = matrix(shape)
+    return lambda: np.sort(np.square(np.linalg.svd(W, full_matrices=False)[1]).astype(np.float64))
 
 
 def fit_ours(family: str, shape: Shape) -> Call:
@@ -194,7 +228,8 @@ def gemm(dtype: type[np.floating[Any]]) -> Callable[[Shape], Call]:
 
 
 TASKS: dict[str, Callable[[Shape], Call]] = {
-    "esd_ours": esd_ours, "esd_peer": esd_peer, "esd_stand_in": esd_stand_in, "gram_ours": gram_ours, "eig_ours": eig_ours,
+    "esd_ours": esd_ours, "esd_peer": esd_peer, "esd_stand_in": esd_stand_in, "esd_fast": esd_fast, "esd_numpy": esd_numpy,
+    "esd_diffract": esd_diffract, "esd_vectors": esd_vectors, "gram_ours": gram_ours, "eig_ours": eig_ours,
     "dgemm": gemm(np.float64), "sgemm": gemm(np.float32), "powerlaw_version": powerlaw_version,
 } | {
     f"{fit.__name__} {family}": partial(fit, family)
