@@ -37,7 +37,7 @@ def spectra(peers: dict[str, tuple[Path, str]], shapes: Sequence[tuple[int, int]
     )  # fmt: skip
     for shape in shapes:
         mine, others = _taken(own, peers, shape, rounds)
-        work = _operations(*shape)
+        work = operations(*shape)
         for way, one in mine.items():
             bound = work / (rates.single if way == "fast" else rates.double)
             other = others[first]
@@ -72,7 +72,7 @@ def _taken(
     return dict(zip(own, found, strict=False)), dict(zip(peers, found[len(own) :], strict=True))
 
 
-def _operations(n: int, m: int) -> float:
+def operations(n: int, m: int) -> float:
     """One triangle of W^T W, and a reduction to tridiagonal form."""
     return n * m * m + 4 / 3 * m**3
 
