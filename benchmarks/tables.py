@@ -43,7 +43,7 @@ def opening(title: str) -> Rates:
 def header(*names: str) -> None:
     """Prints the head of a table."""
     row(*names)
-    row(*("---" for _ in names))
+    print("|" + "---|" * len(names))
 
 
 def row(*cells: str) -> None:

@@ -62,8 +62,8 @@ def test_the_gpt2_shaped_file_has_124_million_parameters_in_50_matrices_that_sta
     tensors = models.gpt2()
     assert sum(one.rows * one.columns for one in tensors) == pytest.approx(124e6, rel=0.01)
     rows = ww.describe(large.sparse_safetensors(tmp_path / "gpt2.safetensors", tensors), executor=ww.InlineExecutor()).rows
-    assert {(row.name, row.shape, row.part, row.reason) for row in rows} == {
-        (one.name, (one.rows, one.columns), None, None) for one in tensors
+    assert {(row.name, row.shape, row.status, row.rows) for row in rows} == {
+        (one.name, (one.rows, one.columns), "planned", 1) for one in tensors
     }
 
 
@@ -114,6 +114,20 @@ def test_parity_finds_the_row_that_differs_and_the_matrix_that_one_side_leaves_o
     assert f"over 3 fits: alpha {abs(3.0 / 3.003 - 1):.1e}, xmin 0.0e+00" in words
     assert "max_rand_eval" not in words
     assert math.isclose(end.difference(0.5, 0.0), 0.5)
+
+
+def test_what_was_printed_is_entered_between_its_marks_only() -> None:
+    from benchmarks import enter
+
+    page = "a\n<!-- measured x -->\nold\n<!-- end of x -->\nb\n<!-- measured y -->\nkept\n<!-- end of y -->\n"
+    table = "\n### x\n\n| n |\n|---|\n| 1 |\n"
+    entered = enter.entered(page, "x", table)
+    assert entered == page.replace("old", "\n### x\n\n| n |\n|---|\n| 1 |\n")
+    assert enter.entered(entered, "x", table) == entered
+    with pytest.raises(ValueError, match="no place for 'z'"):
+        enter.entered(page, "z", table)
+    with pytest.raises(ValueError, match="no table"):
+        enter.entered(page, "x", "Traceback")
 
 
 def test_a_command_that_takes_longer_than_patience_is_run_once() -> None:
