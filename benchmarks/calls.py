@@ -86,25 +86,27 @@ class Side:
                 stream.close()
 
 
-def alternating(sides: Sequence[tuple[Side, str]], shape: tuple[int, int]) -> list[Timed]:
-    """Calls A B A B ...: medians of 3 rounds, of 5 below 0.1 CPU seconds, after one call each to warm up.
+def alternating(sides: Sequence[tuple[Side, str]], shape: tuple[int, int], rounds: int = 3) -> list[Timed]:
+    """Calls A B A B ... after one call each to warm up: medians of this many rounds, of at least 5 below 0.1 CPU seconds.
 
     The first call counts as a round when it took more than 5 seconds: warming up is nothing then.
     """
-    first = [side.call(task, shape) for side, task in sides]
-    least, most = min(one.cpu for one in first), max(one.cpu for one in first)
-    taken = [[one] if most > 5 else [] for one in first]
-    while len(taken[0]) < (3 if least >= 0.1 else 5):
-        for place, (side, task) in enumerate(sides):
-            taken[place].append(side.call(task, shape))
+    warm = [side.call(task, shape) for side, task in sides]
+    more = rounds if min(one.cpu for one in warm) >= 0.1 else max(rounds, 5)
+    wanted = [rounds if one.cpu > 5 else more for one in warm]
+    taken = [[one] if one.cpu > 5 else [] for one in warm]
+    while any(len(found) < most for found, most in zip(taken, wanted, strict=True)):
+        for found, most, (side, task) in zip(taken, wanted, sides, strict=True):
+            if len(found) < most:
+                found.append(side.call(task, shape))
     return [
         Timed(
             statistics.median(one.cpu for one in found),
             statistics.median(one.wall for one in found),
-            max(one.rise for one in (warm, *found)),
-            warm.values,
+            max(one.rise for one in (first, *found)),
+            first.values,
         )
-        for warm, found in zip(first, taken, strict=True)
+        for first, found in zip(warm, taken, strict=True)
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import select
 import statistics
@@ -11,11 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 MIB = 2**20
 SAMPLE_SECONDS = 0.005
 _SAMPLES_PER_CENSUS = 10  # new children are looked for less often: the walk costs more than the sample
 _PR_SET_CHILD_SUBREAPER = 36
+Environment: TypeAlias = Callable[[], dict[str, str]]
 _THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -43,12 +46,14 @@ class Measurement:
         cpu: user and system seconds, children included, orphans too.
         peak: most private memory.
         exit_code: of the process; negative for a signal.
+        rounds: how many runs this is the median of.
     """
 
     wall: float
     cpu: float
     peak: Peak
     exit_code: int
+    rounds: int = 1
 
 
 def one_thread() -> dict[str, str]:
@@ -56,12 +61,23 @@ def one_thread() -> dict[str, str]:
     return os.environ | dict.fromkeys(_THREAD_VARIABLES, "1")
 
 
-def run(command: Sequence[str], log: Path) -> Measurement:
-    """Runs a command to its end, with one BLAS thread.
+def default_threads() -> dict[str, str]:
+    """The environment in which a BLAS takes as many threads as it takes by itself."""
+    return {name: value for name, value in os.environ.items() if name not in _THREAD_VARIABLES}
+
+
+def wide() -> dict[str, str]:
+    """The environment in which a program prints its help in long lines without color."""
+    return os.environ | {"COLUMNS": "200", "TERMINAL_WIDTH": "200", "NO_COLOR": "1", "TERM": "dumb"}
+
+
+def run(command: Sequence[str], log: Path, environment: Environment = one_thread) -> Measurement:
+    """Runs a command to its end.
 
     Args:
         command: words of the command.
         log: file that gets its stdout and, in ``<log>.err``, its stderr.
+        environment: of the process; `one_thread` unless said otherwise.
 
     Returns:
         The measurement. Memory is sampled every 5 ms, new children are looked for every 50 ms: what is shorter is missed.
@@ -71,7 +87,7 @@ def run(command: Sequence[str], log: Path) -> Measurement:
     peak, cpu, code, end, samples = Peak(), 0.0, 0, 0.0, 0
     with log.open("wb") as out, log.with_name(log.name + ".err").open("wb") as errors:
         begin = time.perf_counter()
-        process = subprocess.Popen(command, stdout=out, stderr=errors, env=one_thread())
+        process = subprocess.Popen(command, stdout=out, stderr=errors, env=environment())
         ended = os.pidfd_open(process.pid)
         while True:
             if samples % _SAMPLES_PER_CENSUS == 0:
@@ -147,20 +163,27 @@ def median(measurements: Sequence[Measurement]) -> Measurement:
         wall=statistics.median(one.wall for one in measurements),
         cpu=statistics.median(one.cpu for one in measurements),
         exit_code=max((one.exit_code for one in measurements), key=abs),
+        rounds=len(measurements),
     )
 
 
-def alternating(sides: Sequence[Callable[[], Measurement]]) -> list[Measurement]:
-    """Measures A B A B ...: 3 rounds, 5 when a side takes less than 0.1 CPU seconds; the medians."""
+def alternating(sides: Sequence[Callable[[], Measurement]], rounds: int = 3, patience: float = math.inf) -> list[Measurement]:
+    """Measures A B A B ... and gives the medians.
+
+    Args:
+        sides: what to measure.
+        rounds: of each side; at least 5 when a side takes less than 0.1 CPU seconds.
+        patience: seconds; a side that took longer is not run again.
+    """
     taken: list[list[Measurement]] = [[] for _ in sides]
-    rounds = 3
     done = 0
     while done < rounds:
         for place, side in enumerate(sides):
-            taken[place].append(side())
+            if not taken[place] or taken[place][0].wall <= patience:
+                taken[place].append(side())
         done += 1
         if min(one.cpu for found in taken for one in found) < 0.1:
-            rounds = 5
+            rounds = max(rounds, 5)
     return [median(found) for found in taken]
 
 

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import lru_cache, partial
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -74,6 +74,23 @@ def esd_ours(shape: Shape) -> Call:
     return lambda: spectrum(W).eigenvalues
 
 
+def esd_fast(shape: Shape) -> Call:
+    """The same in float32, where `spectrum` has a precision to choose."""
+    from ww_static.spectral import eigen
+
+    W, spectrum = matrix(shape), eigen.spectrum
+    chosen: dict[str, Any] = {"precision": "fast"}
+    return lambda: np.asarray(spectrum(W, **chosen).eigenvalues, np.float64)
+
+
+def esd_numpy(shape: Shape) -> Call:
+    """The same with nothing but numpy's own functions."""
+    from ww_static.spectral.eigen import spectrum
+
+    W = matrix(shape)
+    return lambda: spectrum(W, backend="numpy").eigenvalues
+
+
 def gram_ours(shape: Shape) -> Call:
     """X = W^T W alone, widening included."""
     from ww_static.spectral.gram import blocks_of, gram
@@ -113,6 +130,23 @@ def esd_stand_in(shape: Shape) -> Call:
     """Where weightwatcher is absent: the same LAPACK routine through numpy."""
     W = matrix(shape)
     return lambda: np.sort(np.square(np.linalg.svd(W.astype(float), compute_uv=False)))
+
+
+def esd_diffract(shape: Shape) -> Call:
+    """diffract-core's ESD (sigma^2 / N), times N; it computes the singular vectors too, in the dtype of the weights."""
+    import diffract
+
+    diffract.Session(profile="ram")  # wires the registry, without which the kernels cannot be imported
+    from diffract.core.compute.kernels import mat_decomposition as kernels
+
+    W = matrix(shape)
+    return lambda: np.asarray(kernels.esd(kernels.svd(W)[1], max(shape)) * max(shape), np.float64)
+
+
+def esd_vectors(shape: Shape) -> Call:
+    """Where diffract-core cannot be installed: the one numpy call in which its ESD spends its time."""
+    W = matrix(shape)
+    return lambda: np.sort(np.square(np.linalg.svd(W, full_matrices=False)[1]).astype(np.float64))
 
 
 def fit_ours(family: str, shape: Shape) -> Call:
@@ -164,6 +198,84 @@ def fit_powerlaw(family: str, shape: Shape) -> Call:
     return call
 
 
+@lru_cache(maxsize=1)
+def stored(shape: Shape, bits: int) -> NDArray[Any]:
+    """The same matrix as it is stored: the bits of float32, or of BF16 (cut off)."""
+    wide = matrix(shape).view(np.uint32).reshape(-1)
+    return wide if bits == 32 else (wide >> 16).astype(np.uint16)
+
+
+def _core(name: str) -> Any:
+    """A module of the spectral core that not every version has."""
+    return import_module(f"ww_static.spectral.{name}")
+
+
+def permute_ours(bits: int, shape: Shape) -> Call:
+    """The stored values in random order."""
+    permuted = _core("permutation").permuted
+    values = stored(shape, bits)
+    step = 2**18
+    blocks = [values[start : start + step] for start in range(0, len(values), step)]
+    return lambda: permuted(blocks, len(values), np.random.default_rng(1))[:1].astype(np.float64)
+
+
+def permute_numpy(bits: int, shape: Shape) -> Call:
+    """`numpy.random.Generator.permutation` of the same values."""
+    values = stored(shape, bits)
+    return lambda: np.random.default_rng(1).permutation(values)[:1].astype(np.float64)
+
+
+def upper_ours(shape: Shape) -> Call:
+    """The largest eigenvalue, and how many are above the edge that pure noise exceeds once in a hundred times."""
+    upper, tracy_widom = _core("upper"), _core("tracy_widom")
+    W = upper.Matrix(matrix(shape), lambda rows: rows.astype(np.float64), lambda rows: rows.astype(np.float32))
+    edge = tracy_widom.edge(*shape, 0.01)
+    return lambda: np.array([upper.upper_end(W, edge, np.random.default_rng(2)).largest])
+
+
+def replica_ours(shape: Shape) -> Call:
+    """One replica by its upper end: permuted in the stored dtype, then its largest eigenvalue."""
+    upper, tracy_widom, permuted = _core("upper"), _core("tracy_widom"), _core("permutation").permuted
+    values, edge = stored(shape, 32), tracy_widom.edge(*shape, 0.01)
+
+    def call() -> NDArray[np.float64]:
+        W = permuted([values], len(values), np.random.default_rng(1)).view(np.float32).reshape(shape)
+        lazy = upper.Matrix(W, lambda rows: rows.astype(np.float64), lambda rows: rows.astype(np.float32))
+        return np.array([upper.upper_end(lazy, edge, np.random.default_rng(2)).largest])
+
+    return call
+
+
+def replica_peer(shape: Shape) -> Call:
+    """weightwatcher's replica: permuted by an index, the same SVD as of the layer, and its largest eigenvalue."""
+    from weightwatcher.RMT_Util import permute_matrix, svd_vals
+
+    W = matrix(shape)
+    return lambda: np.array([float(np.max(np.square(svd_vals(permute_matrix(W.astype(float))[0]))))])
+
+
+def _spectrum_of(shape: Shape) -> NDArray[np.float64]:
+    """Eigenvalues of the matrix by numpy alone, so that both sides have the same."""
+    W = matrix(shape).astype(np.float64)
+    return np.linalg.eigvalsh(W.T @ W).astype(np.float64)
+
+
+def mp_ours(shape: Shape) -> Call:
+    """The Marchenko-Pastur fit: sigma_mp."""
+    mp_fit = _core("mp_fit").mp_fit
+    values, Q = _spectrum_of(shape), max(shape) / min(shape)
+    return lambda: np.array([mp_fit(values, Q).sigma_mp])
+
+
+def mp_peer(shape: Shape) -> Call:
+    """weightwatcher's, of eigenvalues with mean 1."""
+    from weightwatcher.RMT_Util import fit_density_with_range
+
+    values, Q = _spectrum_of(shape), max(shape) / min(shape)
+    values = values * len(values) / values.sum()
+    return lambda: np.array([float(fit_density_with_range(values, Q, bw=0.1)[0])])
+
+
 def powerlaw_version(shape: Shape) -> Call:
     """The version of powerlaw as numbers; none where it is not installed."""
     return lambda: np.array([float(part) for part in _powerlaw_version().split(".") if part])
@@ -194,11 +306,15 @@ def gemm(dtype: type[np.floating[Any]]) -> Callable[[Shape], Call]:
 
 
 TASKS: dict[str, Callable[[Shape], Call]] = {
-    "esd_ours": esd_ours, "esd_peer": esd_peer, "esd_stand_in": esd_stand_in, "gram_ours": gram_ours, "eig_ours": eig_ours,
+    "esd_ours": esd_ours, "esd_peer": esd_peer, "esd_stand_in": esd_stand_in, "esd_fast": esd_fast, "esd_numpy": esd_numpy,
+    "esd_diffract": esd_diffract, "esd_vectors": esd_vectors, "gram_ours": gram_ours, "eig_ours": eig_ours,
+    "upper_ours": upper_ours, "replica_ours": replica_ours, "replica_peer": replica_peer, "mp_ours": mp_ours, "mp_peer": mp_peer,
     "dgemm": gemm(np.float64), "sgemm": gemm(np.float32), "powerlaw_version": powerlaw_version,
 } | {
     f"{fit.__name__} {family}": partial(fit, family)
     for fit in (fit_ours, fit_count, fit_peer, fit_powerlaw) for family in FAMILIES
+} | {
+    f"{permute.__name__} {bits}": partial(permute, bits) for permute in (permute_ours, permute_numpy) for bits in (16, 32)
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that the program itself knows: the columns, the commands, the limits.
+"""Writes the pages of docs/ that the program itself knows: the columns, the commands, the limits, what fits into memory.
 
 python docs/generate.py            write them
 python docs/generate.py --check    exit 1 with the names of those that are stale
@@ -11,16 +11,24 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 
-from ww_static import protocol, schema
+from ww_static import memory, protocol, schema
+from ww_static.budget import Budget
+from ww_static.facts import Facts
+from ww_static.layers import LayerView, layer_table
 
 DOCS = Path(__file__).resolve().parent
 COMMANDS = ("", "analyze", "describe", "readers", "readers list", "readers check", "schema", "doctor")
 WIDTH = "100"
-_LIMITS = re.compile(r"(?s)(<!-- limits -->\n).*?(<!-- end of limits -->)")
+MIB = 2**20
+BACKENDS = ("two-stage", "numpy")  # any name but numpy's stands for the routines that are called directly
+SIDES = (768, 1024, 2048, 4096, 8192, 16_384)
+CONTAINERS = (512, 1024, 2048, 4096, 8192)  # MiB
+_MOST_BYTES, _MOST_SIDE = 2**50, 2**17
 
 
 def help_text(command: str) -> str:
@@ -64,14 +72,76 @@ def _attributes(docstring: str) -> dict[str, str]:
     return {name: meaning.strip().rstrip(".").replace("``", "`") for name, meaning in found}
 
 
+def row_of(m: int) -> LayerView:
+    """The row of one matrix of M columns; how many rows the matrix has does not matter."""
+    return layer_table([protocol.TensorSpec("layer.weight", "BF16", (m, m), "model.safetensors")], Facts())[0]
+
+
+def budget(total: int, backend: str) -> Budget:
+    """The budget of a run with one row, that may hold so many bytes."""
+    return Budget(total, memory.BASE_BYTES + memory.ROW_BYTES, backend)
+
+
+def first(holds: Callable[[int], bool], most: int) -> int:
+    """The first number from 1 on for which it holds, by halving; `most` when there is none below."""
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
+def least_limit(m: int, backend: str) -> int:
+    """The smallest limit on the private memory of a run, in bytes, under which the row of M columns is computed."""
+    return first(lambda total: budget(total, backend).fits(row_of(m)), _MOST_BYTES)
+
+
+def largest_side(total: int, backend: str) -> int:
+    """The largest M that is computed under a limit of so many bytes."""
+    return first(lambda m: not budget(total, backend).fits(row_of(m)), _MOST_SIDE) - 1
+
+
+def matrices_table() -> str:
+    """What a row takes, and the smallest limit under which it is computed, by M: found by asking a budget."""
+    lines = ["| M | two-stage: row, MiB | least `--max-memory`, MiB | `numpy`: row, MiB | least `--max-memory`, MiB |"]
+    lines.append("|---|---|---|---|---|")
+    for m in SIDES:
+        limits = [(least_limit(m, backend), budget(0, backend).overhead) for backend in BACKENDS]
+        cells = [str(-(-size // MIB)) for total, overhead in limits for size in (total - overhead, total)]
+        lines.append(f"| {m} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def containers_table() -> str:
+    """The largest M that a container admits when no limit is given."""
+    lines = ["| container | default limit, MiB | largest M, two-stage | largest M, `numpy` |", "|---|---|---|---|"]
+    for size in CONTAINERS:
+        total = int(memory.SHARE * size * MIB)
+        sides = " | ".join(str(largest_side(total, backend)) for backend in BACKENDS)
+        lines.append(f"| {f'{size // 1024} GiB' if size >= 1024 else f'{size} MiB'} | {total // MIB} | {sides} |")
+    return "\n".join(lines) + "\n"
+
+
+def filled(path: Path, tables: dict[str, str]) -> str:
+    """A page with what stands between its marks ``<!-- name -->`` and ``<!-- end of name -->`` replaced."""
+    text = path.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        before, start, rest = text.partition(f"<!-- {name} -->\n")
+        _, stop, after = rest.partition(f"<!-- end of {name} -->")
+        if not stop:
+            raise ValueError(f"docs/{path.name} has no place for the table '{name}'")
+        text = before + start + table + stop + after
+    return text
+
+
 def pages() -> dict[Path, str]:
     """Every generated page: where it lies, what it must say."""
-    threats = DOCS / "threats.md"
-    text = threats.read_text(encoding="utf-8")
+    threats, performance = DOCS / "threats.md", DOCS / "performance.md"
     return {
         DOCS / "columns.md": schema.markdown(),
         DOCS / "cli.md": commands_page(),
-        threats: _LIMITS.sub(lambda found: found[1] + limits_table() + found[2], text),
+        threats: filled(threats, {"limits": limits_table()}),
+        performance: filled(performance, {"matrices": matrices_table(), "containers": containers_table()}),
     }
 
 
