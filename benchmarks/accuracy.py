@@ -1,4 +1,7 @@
-"""alpha, xmin and D of random matrices of seven families against a float64 SVD: how far apart, and which are near-ties."""
+"""alpha, xmin and D of random matrices of seven families against a float64 SVD: how far apart, and which are near-ties.
+
+And float32 spectra of the same matrices against the bounds that are stated for them.
+"""
 
 from __future__ import annotations
 
@@ -86,8 +89,28 @@ class Case:
     excuse: str
 
 
-def cases(count: int, seed: int = 1) -> Iterator[Case]:
-    """The cases of `count` matrices, each family in its turn, by both routes; the last of each family is large when there are 500."""
+@dataclass(frozen=True, slots=True)
+class FastCase:
+    """One matrix in float32, against float64.
+
+    Attributes:
+        family: the kind of matrix.
+        label: shape and number.
+        eigenvalues: largest error, in units of the stated bound.
+        alpha, D: their errors in those units; None when the tail is another, or begins below the bound.
+        excuse: why they are None: ``near_tie``, ``floor``, or empty.
+    """
+
+    family: str
+    label: str
+    eigenvalues: float
+    alpha: float | None
+    D: float | None
+    excuse: str
+
+
+def matrices(count: int, seed: int = 1) -> Iterator[tuple[str, str, Matrix]]:
+    """Family, label and matrix, each family in its turn; the last of each family is large when there are 500."""
     rng = np.random.default_rng(seed)
     for number in range(count):
         family = list(FAMILIES)[number % len(FAMILIES)]
@@ -98,7 +121,27 @@ def cases(count: int, seed: int = 1) -> Iterator[Case]:
         W = FAMILIES[family](rng, n, m)
         if rng.integers(2):
             W = W.T  # wide
-        yield from _compared(family, f"{W.shape[0]} x {W.shape[1]} #{number}", W)
+        yield family, f"{W.shape[0]} x {W.shape[1]} #{number}", W
+
+
+def cases(count: int, seed: int = 1) -> Iterator[Case]:
+    """The cases of `matrices`, by both routes."""
+    for family, label, W in matrices(count, seed):
+        yield from _compared(family, label, W)
+
+
+def fast_cases(count: int, seed: int = 1) -> Iterator[FastCase]:
+    """The cases of `matrices` in float32."""
+    for family, label, W in matrices(count, seed):
+        exact, fast = spectrum(W, "gram"), spectrum(W, precision="fast")
+        error = float(np.abs(fast.eigenvalues - exact.eigenvalues).max()) / fast.floor
+        mine, expected = _fit(fast.eigenvalues, fast.floor), _fit(exact.eigenvalues)
+        if mine.xmin <= fast.floor or mine.k != expected.k:
+            excuse = "floor" if mine.xmin <= fast.floor else "near_tie" if mine.near_tie else ""
+            yield FastCase(family, label, error, None, None, excuse)
+            continue
+        alpha = abs(mine.alpha - expected.alpha) / mine.alpha_error(fast.floor)
+        yield FastCase(family, label, error, alpha, abs(mine.D - expected.D) / mine.distance_error(fast.floor), "")
 
 
 def _compared(family: str, label: str, W: Matrix) -> Iterator[Case]:
@@ -119,8 +162,8 @@ def _compared(family: str, label: str, W: Matrix) -> Iterator[Case]:
         yield Case(family, label, route, difference, excuse)
 
 
-def _fit(eigenvalues: Matrix) -> TailFit:
-    fit = tail(eigenvalues[eigenvalues > FIT_CUT])
+def _fit(eigenvalues: Matrix, doubt: float = 0.0) -> TailFit:
+    fit = tail(eigenvalues[eigenvalues > FIT_CUT], doubt=doubt)
     assert isinstance(fit, TailFit)  # every family has a tail
     return fit
 
@@ -144,6 +187,23 @@ def main() -> None:
     print(", ".join(f"{count} {route}" for route, count in counts.items()))
     for (family, route), difference in sorted(worst.items()):
         print(f"| {family} | {route} | {difference:.1e} |")
+    _print_fast(list(fast_cases(arguments.count, arguments.seed)))
+
+
+def _print_fast(found: list[FastCase]) -> None:
+    print("\nfloat32, largest error over the stated bound:\n")
+    print("| family | eigenvalues | alpha | D | no fit: xmin below the bound | other tail |\n|---|---|---|---|---|---|")
+    for family in FAMILIES:
+        of = [case for case in found if case.family == family]
+        same = [case for case in of if case.alpha is not None]
+        alpha, D = (max((getattr(case, name) for case in same), default=0.0) for name in ("alpha", "D"))
+        unknown = sum(case.excuse == "floor" for case in of)
+        others = f"{unknown} | {len(of) - len(same) - unknown}"
+        print(f"| {family} | {max(case.eigenvalues for case in of):.2f} | {alpha:.3f} | {D:.3f} | {others} |")
+    for case in found:
+        beyond = max(case.eigenvalues, case.alpha or 0.0, case.D or 0.0) > 1
+        if beyond or (case.alpha is None and case.excuse != "floor"):
+            print(f"float32, {case.family} {case.label}: {case.excuse or 'NO EXCUSE'}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 import ww_static as ww
 from conftest import Writer
+from support import ROOT
 from ww_static import spectrum, tail
 from ww_static.metrics import METRICS, OF_FAST
 from ww_static.spectral import eigen, gram, lapack
@@ -58,6 +60,15 @@ def test_errors_stay_below_what_is_stated(m: int, backend: str) -> None:
         else:
             assert a.near_tie, name
     assert same >= 5
+
+
+def test_matrices_of_seven_families_stay_below_the_stated_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    found = list(importlib.import_module("benchmarks.accuracy").fast_cases(70))
+    assert max(case.eigenvalues for case in found) < 1
+    assert max(max(case.alpha, case.D) for case in found if case.alpha is not None) < 1
+    assert all(case.excuse for case in found if case.alpha is None)
+    assert sum(case.alpha is not None for case in found) > 55
 
 
 def test_two_stages_in_single_precision_begin_at_512_columns() -> None:
