@@ -72,7 +72,7 @@ def wide() -> dict[str, str]:
 
 
 def run(command: Sequence[str], log: Path, environment: Environment = one_thread) -> Measurement:
-    """Runs a command to its end.
+    """Runs a command to its end. The calling process may have no other children: theirs would be counted, and waited for.
 
     Args:
         command: words of the command.
