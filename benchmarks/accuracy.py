@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ww_static.metrics import FIT_CUT
+from ww_static.measured import FIT_CUT
 from ww_static.spectral import lapack
 from ww_static.spectral.eigen import EPS, spectrum
 from ww_static.spectral.gram import blocks_of, gram

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
-from ww_static import dtypes, reading
+from ww_static import dtypes, randomizing, reading
 from ww_static.errors import FormatError, NonFiniteError, NotConvergedError
 from ww_static.geometry import Taps
 from ww_static.layers import LayerView
-from ww_static.metrics import METRICS, OF_FAST, Measured, Metric, Value, doubles, measure
+from ww_static.measured import Measured, measure
+from ww_static.metrics import METRICS, OF_FAST, Metric, Value, doubles
 from ww_static.options import Options
 from ww_static.protocol import Limits, TensorSpec
 from ww_static.rows import DEFINITIONS_VERSION, LayerRow
@@ -25,8 +26,11 @@ from ww_static.spectral.gram import gram_bytes, safe_exponent, scaled
 from ww_static.spectral.lowrank import exponents, product_bytes, product_flops, product_spectrum
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.powerlaw import TailFit
+from ww_static.spectral.randomized import Randomized
 from ww_static.spectral.stacked import stacked_spectra
 from ww_static.spectral.statistics import Moments, merged, moments
+
+Permute = Literal["fits", "too_large"]  # whether the permuted matrices of a row fit into the memory of the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +107,21 @@ def memory_wanted(view: LayerView, backend: str = lapack.NUMPY, precision: str =
     return memory_needed(view, backend, precision)
 
 
-def flops(view: LayerView) -> float:
-    """Estimated floating-point operations of a row: N M^2 for X, 4.5 M^3 for its eigenvalues, per matrix."""
+def memory_permuted(view: LayerView, options: Options, backend: str = lapack.NUMPY) -> int:
+    """Least private memory, in bytes, in which the row can be computed with what was asked for about its permuted matrices."""
+    if not options.randomizes or not view.m:
+        return 0
+    replicas = randomizing.replicas_of(view)
+    return randomizing.random_bytes(view, backend, replicas if options.full_replicas else 1) + _held_bytes(view.spec)
+
+
+def flops(view: LayerView, options: Options | None = None) -> float:
+    """Estimated floating-point operations of a row: N M^2 for X, 4.5 M^3 for its eigenvalues, per matrix; and its replicas."""
+    extra = randomizing.random_flops(view, options) if options is not None else 0.0
+    return _plain_flops(view) + extra
+
+
+def _plain_flops(view: LayerView) -> float:
     if not view.n or not view.m:
         return 0.0
     if view.left is not None and view.sides is not None:
@@ -119,6 +136,7 @@ def analyze_view(
     options: Options,
     method: Method = "auto",
     backend: str = lapack.BEST,
+    permute: Permute = "fits",
 ) -> LayerRow:
     """The row of one view.
 
@@ -130,6 +148,7 @@ def analyze_view(
         method: ``auto``, or ``gram`` when there is no room for singular values; then small ones are not resolved, and
             what depends on them is null.
         backend: what computes X and its eigenvalues, one for a whole run; a process that does not have it takes numpy.
+        permute: ``too_large`` when there is no room for a permuted matrix; then what depends on one is null.
     """
     if view.reason is not None:
         return skipped(checkpoint.reader, view, tensor, options, view.reason)
@@ -138,14 +157,28 @@ def analyze_view(
             spectra = _spectra(checkpoint, view, tensor, method, backend, options.precision)
         else:
             spectra = _products(checkpoint, view, tensor)
+        row = measure(tuple(spectra), view.esd_scale, options)
+        if options.randomizes:
+            row = replace(row, replicas=_replicas(checkpoint, view, row, options, backend, permute))
     except NonFiniteError as error:
         return failed(checkpoint.reader, view, tensor, options, "nonfinite", str(error) if view.left is not None else None)
     except NotConvergedError as error:
         return failed(checkpoint.reader, view, tensor, options, "not_converged", str(error))
     except FormatError as error:
         return failed(checkpoint.reader, view, tensor, options, error.category, error.problem)
-    row = measure(tuple(spectra), view.esd_scale, options)
     return _success(checkpoint.reader, view, tensor, options, row)
+
+
+def _replicas(
+    checkpoint: OpenCheckpoint, view: LayerView, row: Measured, options: Options, backend: str, permute: Permute
+) -> Randomized | Missing:
+    """The permuted matrices of a row, which cost only their own columns when they cannot be had."""
+    if permute == "too_large":
+        return Missing("memory_limit")
+    try:
+        return randomizing.randomized(checkpoint, view, row, options, backend)
+    except NotConvergedError:
+        return Missing("not_converged")
 
 
 def _spectra(
@@ -219,7 +252,7 @@ def _success(reader: str, view: LayerView, tensor: Survey, options: Options, row
     constant = tensor.moments is not None and tensor.moments.constant
     values: dict[str, Any] = {}
     reasons: dict[str, str] = {}
-    groups = {"default": "default" in options.metrics, "esd": options.wants_esd}
+    groups = {"default": "default" in options.metrics, "randomize": options.randomizes, "esd": options.wants_esd}
     for name, metric in METRICS.items():
         value = _value(name, metric, row) if groups[metric.group] else Missing("not_requested")
         if isinstance(value, Missing):
@@ -256,7 +289,7 @@ def _value(name: str, metric: Metric, row: Measured) -> Value | Missing:
 def warning_codes(view: LayerView, row: Measured, constant: bool = False) -> list[str]:
     """What limits the reading of a row, in a fixed order."""
     fit = row.fit if isinstance(row.fit, TailFit) else None
-    loss = METRICS["rank_loss"].compute(row)
+    loss, traps, left = (METRICS[name].compute(row) for name in ("rank_loss", "num_traps", "num_traps_demeaned"))
     m, n = view.m or 0, view.n or 0
     checks = {
         "zero_matrix": not row.eigenvalues[-1] > 0,
@@ -269,6 +302,8 @@ def warning_codes(view: LayerView, row: Measured, constant: bool = False) -> lis
         "near_tie": fit is not None and fit.near_tie,
         "fit_degenerate": isinstance(row.fit, Missing) and row.fit.reason == "fit_degenerate",
         "spectral_floor": fit is not None and row.floor > 1e-9 * fit.xmin,
+        "trap_mean": isinstance(traps, int) and isinstance(left, int) and traps > left,
+        "trap_element": isinstance(left, int) and left > 0,
         "aspect_q_gt_8": m > 0 and n > 8 * m,
         "ambiguous_orientation": view.orientation == "ambiguous",
     }

@@ -34,6 +34,8 @@ def analyze(
     esd_norm: str = "none",
     esd: str = "none",
     precision: str = "exact",
+    randomize: bool = False,
+    full_replicas: bool = False,
     seed: int = 0,
     jobs: int | str = 1,
     max_memory: int | str | None = None,
@@ -47,7 +49,7 @@ def analyze(
 
     Args:
         paths: files, folders or glob patterns.
-        metrics: groups of columns: ``default``, ``esd``, ``all``.
+        metrics: groups of columns: ``default``, ``randomize``, ``esd``, ``all``.
         layers: shell globs on the verbatim tensor name, or regular expressions after ``re:``; any of them selects.
         kinds: kinds of tensors to select, for instance ``attention``.
         min_evals, max_evals: rows outside are skipped with the reason ``size_limit``.
@@ -55,6 +57,8 @@ def analyze(
         esd_norm: ``none`` (eigenvalues of W^T W) or ``1/N``.
         esd: ``none``, ``f64`` or ``f32``: keep the eigenvalues and their curves.
         precision: ``exact``, or ``fast``: spectra in float32, of which metrics of the tail and norms are kept, with their error.
+        randomize: adds the group ``randomize``: each matrix is compared with permuted copies of itself.
+        full_replicas: all eigenvalues of every copy, not of the first one only.
         seed: of everything random.
         jobs: most worker processes, or ``auto``. Files are opened and read by supervised workers only.
         max_memory: private memory of all processes together, for instance ``"1GiB"``.
@@ -72,8 +76,9 @@ def analyze(
         UsageError: an option means nothing.
     """
     options = Options(
-        metrics=_texts(metrics), layers=_texts(layers), kinds=_texts(kinds), min_evals=min_evals, max_evals=max_evals,
-        conv=conv, esd_norm=esd_norm, esd=esd, precision=precision, seed=seed,
+        metrics=(*_texts(metrics), *(("randomize",) if randomize else ())), layers=_texts(layers), kinds=_texts(kinds),
+        min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, precision=precision, seed=seed,
+        full_replicas=full_replicas,
     )  # fmt: skip
     settings = Settings(
         jobs=None if jobs == "auto" else job_count(jobs),

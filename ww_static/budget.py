@@ -7,9 +7,10 @@ workers or on what is free.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ww_static import analysis, memory
+from ww_static.analysis import Permute
 from ww_static.layers import LayerView
 from ww_static.options import Options
 from ww_static.spectral import lapack
@@ -24,14 +25,14 @@ class Budget:
         total: private memory that all processes together may hold.
         overhead: of the parent, with all rows and the tables made of them, of the server that forks workers, and of one
             worker.
+        options: what is computed.
         backend: what computes the spectra; how much memory they take depends on it.
-        precision: of the spectra; the same.
     """
 
     total: int
     overhead: int
+    options: Options = field(default_factory=Options)
     backend: str = lapack.NUMPY
-    precision: str = "exact"
 
     def fits(self, view: LayerView) -> bool:
         """Whether the row can be computed at all, alone; one that is skipped takes nothing."""
@@ -39,17 +40,29 @@ class Budget:
 
     def least(self, view: LayerView) -> int:
         """Private memory without which a row cannot be computed, in bytes."""
-        return analysis.memory_needed(view, self.backend, self.precision)
+        return analysis.memory_needed(view, self.backend, self.options.precision)
 
     def method(self, view: LayerView) -> Method:
         """``auto``, or ``gram`` when there is no room to resolve small singular values."""
-        return "auto" if analysis.memory_wanted(view, self.backend, self.precision) + self.overhead <= self.total else "gram"
+        return (
+            "auto"
+            if analysis.memory_wanted(view, self.backend, self.options.precision) + self.overhead <= self.total
+            else "gram"
+        )
+
+    def permute(self, view: LayerView) -> Permute:
+        """Whether there is room for the permuted matrices of the row; without it the row lacks their columns."""
+        return "fits" if self._permuted(view) + self.overhead <= self.total else "too_large"
 
     def bytes(self, view: LayerView) -> int:
         """What the task of a row may take."""
-        if self.method(view) == "gram":
-            return self.least(view)
-        return analysis.memory_wanted(view, self.backend, self.precision)
+        plain = self.least(view)
+        if self.method(view) == "auto":
+            plain = analysis.memory_wanted(view, self.backend, self.options.precision)
+        return max(plain, self._permuted(view)) if self.permute(view) == "fits" else plain
+
+    def _permuted(self, view: LayerView) -> int:
+        return analysis.memory_permuted(view, self.options, self.backend)
 
     def most_workers(self, views: Iterable[LayerView]) -> int:
         """How many workers leave room for the largest row; at least one."""
@@ -68,4 +81,4 @@ def budget_of(views: Sequence[LayerView], options: Options, max_memory: int | No
     if options.wants_esd:
         overhead += sum(memory.CURVES_BYTES + memory.EIGENVALUE_BYTES * (view.num_evals or 0) for view in views)
     total = max_memory or int(memory.SHARE * memory.available_bytes())
-    return Budget(total, overhead, precision=options.precision)
+    return Budget(total, overhead, options)

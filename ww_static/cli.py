@@ -18,6 +18,7 @@ from ww_static.cli_options import (
     EsdOption,
     Format,
     FormatOption,
+    FullReplicasOption,
     JobsOption,
     KindsOption,
     LayersOption,
@@ -31,6 +32,7 @@ from ww_static.cli_options import (
     Progress,
     ProgressOption,
     QuietOption,
+    RandomizeOption,
     ReadersOption,
     SchemaFormat,
     SeedOption,
@@ -85,6 +87,8 @@ def analyze(
     esd_norm: EsdNormOption = "none",
     esd: EsdOption = "none",
     precision: PrecisionOption = "exact",
+    randomize: RandomizeOption = False,
+    full_replicas: FullReplicasOption = False,
     seed: SeedOption = 0,
     jobs: JobsOption = "auto",
     max_memory: MaxMemoryOption = None,
@@ -109,8 +113,9 @@ def analyze(
     from ww_static.progress import display
 
     options = Options(
-        metrics=_split(metrics), layers=tuple(layers or ()), kinds=_split(kinds), min_evals=min_evals, max_evals=max_evals,
-        conv=conv, esd_norm=esd_norm, esd=esd, precision=precision, seed=seed,
+        metrics=(*_split(metrics), *(("randomize",) if randomize else ())), layers=tuple(layers or ()), kinds=_split(kinds),
+        min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, precision=precision, seed=seed,
+        full_replicas=full_replicas,
     )  # fmt: skip
     settings = Settings(
         jobs=None if jobs == "auto" else api.job_count(jobs),

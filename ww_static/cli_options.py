@@ -84,7 +84,9 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="On stderr only
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Every row in the table, skipped tensors too.")]
 ColorOption = Annotated[Color, typer.Option("--color", help="When stdout gets colors.")]
 
-MetricsOption = Annotated[str, typer.Option("--metrics", metavar="GROUP,...", help="Column groups: default, esd, all.")]
+MetricsOption = Annotated[
+    str, typer.Option("--metrics", metavar="GROUP,...", help="Column groups: default, randomize, esd, all.")
+]
 EsdNormOption = Annotated[str, typer.Option("--esd-norm", metavar="none|1/N", help="Eigenvalues of W^T W, or divided by N.")]
 EsdOption = Annotated[str, typer.Option("--esd", metavar="none|f64|f32", help="Keep eigenvalues and their curves in the rows.")]
 PrecisionOption = Annotated[
@@ -92,6 +94,12 @@ PrecisionOption = Annotated[
     typer.Option("--precision", metavar="exact|fast", help="float64, or float32: tail and norms only, twice as fast."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+RandomizeOption = Annotated[
+    bool, typer.Option("--randomize", help="Compare with permuted copies of each matrix: traps, distances; a group of columns.")
+]
+FullReplicasOption = Annotated[
+    bool, typer.Option("--full-replicas", help="All eigenvalues of every permuted copy, not of the first one only.")
+]
 JobsOption = Annotated[
     str,
     typer.Option(

@@ -137,7 +137,7 @@ class _Work:
         self.views = [view for plan in plans for view in plan.views]
         self.budget = budget_of(self.views, options, settings.max_memory)
         self._done = 0.0
-        self.seconds = sum(analysis.flops(view) for view in self.views) * _SECONDS_PER_FLOP
+        self.seconds = sum(analysis.flops(view, options) for view in self.views) * _SECONDS_PER_FLOP
         self.seconds += sum(file_bytes(plan) + tensor_bytes(plan) for plan in plans) * _SECONDS_PER_BYTE
 
     def perform(self, executor: Executor) -> None:
@@ -270,10 +270,11 @@ class _Work:
                     self._rows[number][other] = found if other == place else _tied(found, view, twin)
             return ()
 
-        cost = analysis.flops(view) * _SECONDS_PER_FLOP
+        cost = analysis.flops(view, self.options) * _SECONDS_PER_FLOP
         need = self.budget.bytes(view)
         most = max(2 * need + _SPARE_BYTES, min(self.settings.limits.reading_bytes, self.budget.total))
-        arguments = (self._target(plan), view, tensor, self.options, self.budget.method(view), self.budget.backend)
+        method, permute = self.budget.method(view), self.budget.permute(view)
+        arguments = (self._target(plan), view, tensor, self.options, method, self.budget.backend, permute)
         return Task(tasks.spectrum_of_view, arguments, number, cost, need, most, view.spec.name, done)
 
     def _emit(self) -> None:

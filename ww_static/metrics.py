@@ -10,131 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ww_static.options import Options
-from ww_static.spectral import density, norms, ranks
-from ww_static.spectral.detx import DetX, detx
-from ww_static.spectral.eigen import Spectrum
+from ww_static.measured import LOG10_2, Measured
+from ww_static.spectral import density, norms, randomized, ranks
+from ww_static.spectral.bulk import Bulk, level_spacing_ratio
+from ww_static.spectral.detx import DetX
 from ww_static.spectral.missing import Missing
-from ww_static.spectral.powerlaw import TailFit, candidates, tail
+from ww_static.spectral.mp_fit import MPFit
+from ww_static.spectral.powerlaw import TailFit, candidates
+from ww_static.spectral.randomized import Randomized
 
-FIT_CUT = 1e-5
 CONSTANT = 1e-9  # relative spread below which eigenvalues are equal
 WEAK = 1e-6
-_LOG10_2 = math.log10(2.0)
 
 Value = float | int | str | Sequence[float]
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One row's matrices, measured: what every metric is a function of.
-
-    Attributes:
-        spectra: one per matrix, in units of the stored weights.
-        eigenvalues: of all matrices, float64, ascending, in ESD units times 2^-shift.
-        shift: 0 except for weights whose squares leave the range of float64.
-        factor: ESD units per squared stored weight: esd_scale, divided by N for the 1/N convention.
-        sv_factor: squared singular values as reported per squared stored weight: esd_scale.
-        n: longer side of one matrix.
-        tail_values: the eigenvalues above the fit cut, which the fit looks at.
-        fit: of the tail.
-        space: the effective correlation space.
-        rank: hard rank of the pooled list.
-    """
-
-    spectra: tuple[Spectrum, ...]
-    eigenvalues: NDArray[np.float64]
-    shift: int
-    factor: float
-    sv_factor: float
-    n: int
-    tail_values: NDArray[np.float64]
-    fit: TailFit | Missing
-    space: DetX | Missing
-    rank: int | Missing
-
-    @property
-    def m(self) -> int:
-        """Eigenvalues of the row."""
-        return len(self.eigenvalues)
-
-    @property
-    def precision(self) -> str:
-        """``exact`` or ``fast``: how the eigenvalues were computed."""
-        return self.spectra[0].precision
-
-    @property
-    def floor(self) -> float:
-        """Spectral floor of the row, in the units of `eigenvalues`."""
-        return max(one.floor for one in self.spectra) * self.factor
-
-    def in_units(self, value: float, power: float = 1.0) -> float | Missing:
-        """`value`, computed from shifted eigenvalues to the given power, in ESD units; ``out_of_range`` if none fits."""
-        try:
-            result = math.ldexp(value, round(self.shift * power))
-        except OverflowError:
-            return Missing("out_of_range")
-        return Missing("out_of_range") if result == 0 < value else result
-
-    def log10(self, value: float) -> float | Missing:
-        """log10 of a positive `value` in the units of `eigenvalues`, in ESD units: never out of range."""
-        return math.log10(value) + self.shift * _LOG10_2 if value > 0 else Missing("zero_matrix")
-
-
-def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -> Measured:
-    """Pools the spectra of a row and fits them.
-
-    Args:
-        spectra: one per matrix, all of the same exponent.
-        esd_scale: factor on the eigenvalues of W^T W.
-        options: normalization and the fewest eigenvalues that are fitted.
-    """
-    n = max(one.n for one in spectra)
-    factor = esd_scale / n if options.esd_norm == "1/N" else esd_scale
-    eigenvalues = np.sort(np.concatenate([one.eigenvalues for one in spectra])) * factor
-    shift = 2 * spectra[0].exponent
-    values, fit = _fit(spectra, eigenvalues, shift, factor, options.fit_minimum)
-    return Measured(
-        spectra=spectra,
-        eigenvalues=eigenvalues,
-        shift=shift,
-        factor=factor,
-        sv_factor=esd_scale,
-        n=n,
-        tail_values=values,
-        fit=fit,
-        space=detx(eigenvalues),
-        rank=ranks.hard_rank(spectra),
-    )
-
-
-def _fit(
-    spectra: tuple[Spectrum, ...], eigenvalues: NDArray[np.float64], shift: int, factor: float, fewest: int
-) -> tuple[NDArray[np.float64], TailFit | Missing]:
-    """The values above the cut, which is absolute in ESD units, and their fit."""
-    try:
-        cut = math.ldexp(FIT_CUT, -shift)
-    except OverflowError:
-        cut = math.inf
-    above = eigenvalues[eigenvalues > cut]
-    floor = max(one.floor for one in spectra) * factor
-    if not eigenvalues[-1] > 0:
-        return above, Missing("zero_matrix")
-    single = spectra[0].precision == "fast"
-    if floor > cut and not single:
-        if any(one.unresolved for one in spectra):
-            return above, Missing("below_spectral_floor")
-        above = above[above > floor]  # below it an SVD gives noise, not eigenvalues
-    if len(eigenvalues) < fewest:
-        return above, Missing("too_few_evals")
-    if len(above) == 0:
-        return above, Missing("all_below_cut")
-    if len(above) < fewest:
-        return above, Missing("too_few_evals")
-    fit = tail(above, doubt=floor if single else 0.0)
-    if single and isinstance(fit, TailFit) and fit.xmin <= floor:  # the tail begins among values that float32 does not know
-        return above, Missing("below_spectral_floor")
-    return above, fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +98,7 @@ def _alpha_weighted(row: Measured, fit: TailFit) -> float | Missing:
 
 def _log_alpha_norm(row: Measured, fit: TailFit) -> float | Missing:
     value = norms.log10_of_powers(row.eigenvalues, fit.alpha)
-    return value if isinstance(value, Missing) else value + fit.alpha * row.shift * _LOG10_2
+    return value if isinstance(value, Missing) else value + fit.alpha * row.shift * LOG10_2
 
 
 def warning_word(alpha: float) -> str:
@@ -226,6 +114,86 @@ def _delta_lambda_min(row: Measured, space: DetX) -> float | Missing:
     if isinstance(row.fit, Missing):
         return row.fit
     return (row.fit.xmin - space.value) * row.m / float(row.eigenvalues.sum())
+
+
+def _of_law(compute: Callable[[Measured, MPFit], Value | Missing]) -> Metric:
+    def column(row: Measured) -> Value | Missing:
+        return row.law if isinstance(row.law, Missing) else compute(row, row.law)
+
+    return Metric("default", column)
+
+
+def _of_bulk(compute: Callable[[Measured, Bulk], Value | Missing]) -> Metric:
+    def column(row: Measured) -> Value | Missing:
+        return row.bulk if isinstance(row.bulk, Missing) else compute(row, row.bulk)
+
+    return Metric("default", column)
+
+
+def _of_spikes(compute: Callable[[Bulk], NDArray[np.float64]]) -> Metric:
+    return _of_bulk(lambda row, bulk: doubles(compute(bulk)) if bulk.num_spikes else Missing("no_spikes"))
+
+
+def _W_scale(row: Measured) -> float | Missing:
+    total = float(row.eigenvalues.sum())
+    return row.in_units(math.sqrt(row.m / total), -0.5) if total > 0 else Missing("zero_matrix")
+
+
+def _level_spacing_r(row: Measured) -> float | Missing:
+    if len(row.spectra) > 1 or row.spectra[0].method == "lowrank":
+        return Missing("not_applicable")
+    return level_spacing_ratio(row.eigenvalues, row.floor)
+
+
+def _random(compute: Callable[[Measured, Randomized], Value | Missing]) -> Metric:
+    def column(row: Measured) -> Value | Missing:
+        return row.replicas if isinstance(row.replicas, Missing) else compute(row, row.replicas)
+
+    return Metric("randomize", column)
+
+
+def _of_counts(counts: Callable[[Randomized], tuple[int, ...] | Missing], reduce: Callable[[tuple[int, ...]], int]) -> Metric:
+    def column(row: Measured, replicas: Randomized) -> int | Missing:
+        found = counts(replicas)
+        return found if isinstance(found, Missing) else reduce(found)
+
+    return _random(column)
+
+
+def _of_rand_fit(of: Callable[[MPFit], float], power: float) -> Metric:
+    def column(row: Measured, replicas: Randomized) -> float | Missing:
+        value = replicas.fitted(of)
+        return value if isinstance(value, Missing) else row.in_units(value, power)
+
+    return _random(column)
+
+
+def _in_units(row: Measured, value: float | Missing) -> float | Missing:
+    return value if isinstance(value, Missing) else row.in_units(value)
+
+
+def _ww_maxdist(row: Measured, replicas: Randomized) -> float | Missing:
+    difference = float(row.eigenvalues[-1]) - randomized.mean(replicas.largest)
+    size = row.in_units(abs(difference))
+    return size if isinstance(size, Missing) else math.copysign(size, difference)
+
+
+def _distances(row: Measured, replicas: Randomized) -> list[float]:
+    return [randomized.vector_distance(row.eigenvalues, one) for one in replicas.full]
+
+
+def _transports(row: Measured, replicas: Randomized) -> list[float]:
+    return [randomized.transport_distance(row.eigenvalues, one) for one in replicas.full]
+
+
+def _jsd(reduce: Callable[[Sequence[float]], float | Missing]) -> Metric:
+    def column(row: Measured, replicas: Randomized) -> float | Missing:
+        floor = max(row.floor, replicas.floor)
+        found = [randomized.density_distance(row.eigenvalues, one, floor) for one in replicas.full]
+        missing = [one for one in found if isinstance(one, Missing)]
+        return missing[0] if missing else reduce([one for one in found if not isinstance(one, Missing)])
+
+    return _random(column)
 
 
 def _plain(compute: Callable[[Measured], Value | Missing]) -> Metric:
@@ -305,11 +273,13 @@ def _of_ks(which: int) -> Metric:
     return _curve(curve)
 
 
-# what float32 spectra are good for: the upper end of the ESD, and sums that it rules
+# what float32 spectra are good for: the upper end of the ESD, and sums that it rules; permuted matrices are computed in float64
 OF_FAST = frozenset(
     ("norm", "spectral_norm", "lambda_max", "log_norm", "log_spectral_norm", "frob_norm", "op_norm", "sv_max", "stable_rank",
      "alpha", "xmin", "xmax", "D", "sigma", "alpha_error", "num_pl_spikes", "n_tail", "tail_frac", "alpha_weighted",
-     "log_alpha_norm", "warning")
+     "log_alpha_norm", "warning", "W_scale", "rand_replicas", "max_rand_eval", "max_rand_eval_sd", "ww_softrank", "ww_maxdist",
+     "rand_sigma_mp", "rand_mp_softrank", "rand_W_scale", "rand_bulk_max", "rand_bulk_min", "rand_num_spikes", "num_traps",
+     "num_traps_min", "num_traps_max", "num_traps_demeaned", "trap_ratio")
 )  # fmt: skip
 
 METRICS: dict[str, Metric] = {
@@ -353,6 +323,46 @@ METRICS: dict[str, Metric] = {
     "detX_frac": _of_space(lambda row, space: space.num / row.m),
     "ERG_gap": _of_space(_erg_gap),
     "delta_lambda_min": _of_space(_delta_lambda_min),
+    "W_scale": _plain(_W_scale),
+    "sigma_mp": _of_law(lambda row, law: law.sigma_mp),
+    "bulk_min": _of_law(lambda row, law: row.in_units(law.bulk_min)),
+    "bulk_max": _of_law(lambda row, law: row.in_units(law.bulk_max)),
+    "mp_softrank": _of_law(lambda row, law: law.mp_softrank),
+    "mp_sigma2": _of_bulk(lambda row, bulk: row.in_units(bulk.mp_sigma2)),
+    "mp_shape_spread": _of_bulk(lambda row, bulk: bulk.mp_shape_spread),
+    "mp_edge_lo": _of_bulk(lambda row, bulk: row.in_units(bulk.mp_edge_lo)),
+    "mp_edge_hi": _of_bulk(lambda row, bulk: row.in_units(bulk.mp_edge_hi)),
+    "tw_edge": _of_bulk(lambda row, bulk: row.in_units(bulk.tw_edge)),
+    "num_spikes": _of_bulk(lambda row, bulk: bulk.num_spikes),
+    "frac_out": _of_bulk(lambda row, bulk: bulk.frac_out),
+    "mass_out": _of_bulk(lambda row, bulk: bulk.mass_out),
+    "D_bulk": _of_bulk(lambda row, bulk: bulk.D_bulk),
+    "spike_theta": _of_spikes(lambda bulk: bulk.spike_theta),
+    "spike_overlap_M": _of_spikes(lambda bulk: bulk.spike_overlap_M),
+    "spike_overlap_N": _of_spikes(lambda bulk: bulk.spike_overlap_N),
+    "level_spacing_r": _plain(_level_spacing_r),
+    "rand_replicas": _random(lambda row, replicas: len(replicas.replicas)),
+    "max_rand_eval": _random(lambda row, replicas: row.in_units(randomized.mean(replicas.largest))),
+    "max_rand_eval_sd": _random(lambda row, replicas: _in_units(row, randomized.spread(replicas.largest))),
+    "ww_softrank": _random(lambda row, replicas: randomized.mean(replicas.largest) / float(row.eigenvalues[-1])),
+    "ww_maxdist": _random(_ww_maxdist),
+    "rand_distance": _random(lambda row, replicas: randomized.mean(_distances(row, replicas))),
+    "rand_distance_sd": _random(lambda row, replicas: randomized.spread(_distances(row, replicas))),
+    "rand_jsd": _jsd(randomized.mean),
+    "rand_jsd_sd": _jsd(randomized.spread),
+    "w1_rand_distance": _random(lambda row, replicas: randomized.mean(_transports(row, replicas))),
+    "w1_rand_distance_sd": _random(lambda row, replicas: randomized.spread(_transports(row, replicas))),
+    "rand_sigma_mp": _of_rand_fit(lambda law: law.sigma_mp, 0.0),
+    "rand_mp_softrank": _of_rand_fit(lambda law: law.mp_softrank, 0.0),
+    "rand_W_scale": _of_rand_fit(lambda law: law.W_scale, -0.5),
+    "rand_bulk_max": _of_rand_fit(lambda law: law.bulk_max, 1.0),
+    "rand_bulk_min": _of_rand_fit(lambda law: law.bulk_min, 1.0),
+    "rand_num_spikes": _of_counts(Randomized.traps, randomized.median_count),
+    "num_traps": _of_counts(Randomized.traps, randomized.median_count),
+    "num_traps_min": _of_counts(Randomized.traps, min),
+    "num_traps_max": _of_counts(Randomized.traps, max),
+    "num_traps_demeaned": _of_counts(Randomized.traps_centered, randomized.median_count),
+    "trap_ratio": _random(lambda row, replicas: replicas.trap_ratio()),
     "esd": _curve(_esd),
     "explained_k": _curve(lambda row: norms.explained(row.eigenvalues)),
     "survival": _of_esd(density.survival),

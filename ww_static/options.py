@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from ww_static.errors import UsageError
 
-GROUPS = ("default", "esd")
+GROUPS = ("default", "randomize", "esd")
 CONV = ("pooled", "slices", "flatten")
 ESD_NORM = ("none", "1/N")
 ESD = ("none", "f64", "f32")
@@ -42,6 +42,7 @@ class Options:
         esd: ``none``, or the precision that the ESD arrays are kept with.
         precision: ``exact`` (float64), or ``fast`` (float32: metrics of the tail and norms only, to a stated error).
         seed: of everything random.
+        full_replicas: all eigenvalues of every replica of a randomized matrix, not of the first one only.
     """
 
     metrics: tuple[str, ...] = ("default",)
@@ -54,6 +55,7 @@ class Options:
     esd: str = "none"
     precision: str = "exact"
     seed: int = 0
+    full_replicas: bool = False
 
     def __post_init__(self) -> None:
         chosen = set(self.metrics)
@@ -75,6 +77,8 @@ class Options:
                 raise UsageError(f"kind '{kind}' is not known; known are: {', '.join(KINDS)}")
         if type(self.seed) is not int or self.seed < 0:
             raise UsageError(f"--seed is a number from 0, not {self.seed!r}")
+        if self.full_replicas and not self.randomizes:
+            raise UsageError("--full-replicas needs --randomize")
         for pattern in self.layers:
             _matcher(pattern)
 
@@ -87,6 +91,11 @@ class Options:
     def wants_esd(self) -> bool:
         """Whether rows carry arrays."""
         return self.esd != "none" or "esd" in self.metrics
+
+    @property
+    def randomizes(self) -> bool:
+        """Whether matrices are permuted."""
+        return "randomize" in self.metrics
 
     def selects(self, name: str, kind: str) -> bool:
         """Whether a tensor was asked for."""

@@ -85,6 +85,21 @@ def streamed_blocks(
     return blocks
 
 
+def stored_blocks(checkpoint: OpenCheckpoint, spec: TensorSpec, matrix: Matrix, most: int = 2**20) -> Iterator[NDArray[Any]]:
+    """The stored values of one matrix as unsigned integers, each once, in pieces of about `most`; in an order that depends on
+    the shape alone.
+    """
+    import numpy as np
+
+    axes = tuple(range(len(spec.shape)))
+    for piece in matrix.pieces:
+        for cut in _cuts(spec.shape, piece, axes, most):
+            block = np.ascontiguousarray(checkpoint.read(spec, cut)).reshape(-1)
+            if not block.dtype.isnative:
+                block = block.astype(block.dtype.newbyteorder("="))
+            yield block.view(f"u{block.itemsize}")
+
+
 def _positions(sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
     """Every index of an array of these sizes, last axis fastest; nothing is held, however many there are."""
     for number in range(math.prod(sizes)):

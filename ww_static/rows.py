@@ -25,6 +25,10 @@ def _metric(meaning: str, definition: str, unit: str = "1") -> Any:
     return column(meaning, unit, definition, "default")
 
 
+def _random(meaning: str, definition: str, unit: str = "1") -> Any:
+    return column(meaning, unit, definition, "randomize")
+
+
 def _curve(meaning: str, unit: str = "1") -> Any:
     return column(meaning, unit, "", "esd")
 
@@ -125,6 +129,68 @@ class LayerRow:
     detX_frac: float | None = _metric("detX_num / num_evals", "detx.setol.v1")
     ERG_gap: int | None = _metric("detX_num - num_pl_spikes", "erg_gap.v1")
     delta_lambda_min: float | None = _metric("(xmin - detX_val), rescaled to mean 1", "delta_lambda_min.v1")
+
+    W_scale: float | None = _metric("factor on W that makes the mean eigenvalue 1", "W_scale.v1", "1/weight")
+    sigma_mp: float | None = _metric(
+        "standard deviation of the Marchenko-Pastur law that fits the density, mean eigenvalue 1", "sigma_mp.ww.v1"
+    )
+    bulk_min: float | None = _metric("lower edge of that law", "sigma_mp.ww.v1", "weight^2")
+    bulk_max: float | None = _metric("upper edge of that law", "sigma_mp.ww.v1", "weight^2")
+    mp_softrank: float | None = _metric("bulk_max / lambda_max", "mp_softrank.v1")
+    mp_sigma2: float | None = _metric(
+        "variance of the elements whose Marchenko-Pastur law has the lower quantiles of the ESD", "mp_sigma2.v1", "weight^2"
+    )
+    mp_shape_spread: float | None = _metric("how much that variance differs between quantiles, max/min - 1", "mp_sigma2.v1")
+    mp_edge_lo: float | None = _metric("lower Marchenko-Pastur edge of that variance", "mp_edge.v1", "weight^2")
+    mp_edge_hi: float | None = _metric("upper Marchenko-Pastur edge of that variance", "mp_edge.v1", "weight^2")
+    tw_edge: float | None = _metric(
+        "Tracy-Widom edge: noise has an eigenvalue above it with a probability of 1 %", "tw_edge.v1", "weight^2"
+    )
+    num_spikes: int | None = _metric("eigenvalues above tw_edge", "num_spikes.v1")
+    frac_out: float | None = _metric("share of the eigenvalues above the Tracy-Widom edge of 0.1 %", "frac_out.v1")
+    mass_out: float | None = _metric("share of the sum of eigenvalues above the Tracy-Widom edge of 0.1 %", "frac_out.v1")
+    D_bulk: float | None = _metric(
+        "two-sided Kolmogorov-Smirnov distance of the rest and the Marchenko-Pastur law", "D_bulk.v1"
+    )
+    spike_theta: Curve | None = _metric(
+        "singular value that made each spike, in units of sqrt(N mp_sigma2), largest first", "spike_theta.v1"
+    )
+    spike_overlap_M: Curve | None = _metric(
+        "squared cosine between the vector of length M of each spike and of what made it", "spike_theta.v1"
+    )
+    spike_overlap_N: Curve | None = _metric("the same of the vectors of length N", "spike_theta.v1")
+    level_spacing_r: float | None = _metric(
+        "mean ratio of neighbouring spacings: 0.5307 for noise, 0.3863 for unrelated values", "level_spacing_r.v1"
+    )
+
+    rand_replicas: int | None = _random("permuted copies of the row's matrices", "replicas.v1")
+    max_rand_eval: float | None = _random("largest eigenvalue of a permuted copy, mean", "max_rand_eval.v1", "weight^2")
+    max_rand_eval_sd: float | None = _random("standard deviation of it, ddof 1", "max_rand_eval.v1", "weight^2")
+    ww_softrank: float | None = _random("max_rand_eval / lambda_max", "ww_softrank.v1")
+    ww_maxdist: float | None = _random("lambda_max - max_rand_eval", "ww_maxdist.v1", "weight^2")
+    rand_distance: float | None = _random(
+        "divergence of the sorted eigenvalues from those of the permuted copy, mean (weightwatcher's)", "rand_distance.ww.v1"
+    )
+    rand_distance_sd: float | None = _random("standard deviation of it, ddof 1", "rand_distance.ww.v1")
+    rand_jsd: float | None = _random(
+        "root of the Jensen-Shannon divergence of the densities of log10 lambda, mean", "rand_jsd.v1"
+    )
+    rand_jsd_sd: float | None = _random("standard deviation of it, ddof 1", "rand_jsd.v1")
+    w1_rand_distance: float | None = _random(
+        "Wasserstein-1 distance of the two ESDs over mean lambda, mean", "w1_rand_distance.v1"
+    )
+    w1_rand_distance_sd: float | None = _random("standard deviation of it, ddof 1", "w1_rand_distance.v1")
+    rand_sigma_mp: float | None = _random("sigma_mp of the permuted copy, median", "sigma_mp.ww.v1")
+    rand_mp_softrank: float | None = _random("mp_softrank of the permuted copy, median", "mp_softrank.v1")
+    rand_W_scale: float | None = _random("W_scale of the permuted copy, median", "W_scale.v1", "1/weight")
+    rand_bulk_max: float | None = _random("bulk_max of the permuted copy, median", "sigma_mp.ww.v1", "weight^2")
+    rand_bulk_min: float | None = _random("bulk_min of the permuted copy, median", "sigma_mp.ww.v1", "weight^2")
+    rand_num_spikes: int | None = _random("the same as num_traps", "num_traps.v1")
+    num_traps: int | None = _random("eigenvalues of a permuted copy above its tw_edge, median", "num_traps.v1")
+    num_traps_min: int | None = _random("the fewest of any copy", "num_traps.v1")
+    num_traps_max: int | None = _random("the most of any copy", "num_traps.v1")
+    num_traps_demeaned: int | None = _random("the same after subtracting the mean of the elements, median", "num_traps.v1")
+    trap_ratio: float | None = _random("largest eigenvalue of a permuted copy over its mp_edge_hi, median", "trap_ratio.v1")
 
     esd: Curve | None = _curve("eigenvalues, ascending", "weight^2")
     explained_k: Curve | None = _curve("cumulative share of the eigenvalues, largest first")

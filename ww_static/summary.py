@@ -9,7 +9,7 @@ from typing import Any
 
 from ww_static.rows import LayerRow
 
-_MEANS = ("log_norm", "alpha", "alpha_weighted", "log_alpha_norm", "log_spectral_norm", "stable_rank")
+_MEANS = ("log_norm", "alpha", "alpha_weighted", "log_alpha_norm", "log_spectral_norm", "stable_rank", "mp_softrank")
 
 
 def summarize(rows: Iterable[LayerRow]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ww_static import analysis, seam, storage
-from ww_static.analysis import Survey
+from ww_static.analysis import Permute, Survey
 from ww_static.errors import FormatError, LimitError
 from ww_static.layers import LayerView
 from ww_static.options import Options
@@ -59,11 +59,11 @@ def find_backend() -> str:
 
 
 def spectrum_of_view(
-    target: Target, view: LayerView, tensor: Survey, options: Options, method: Method, backend: str
+    target: Target, view: LayerView, tensor: Survey, options: Options, method: Method, backend: str, permute: Permute = "fits"
 ) -> LayerRow:
     """The row of one view (a task; runs in any process)."""
     checkpoint = open_planned(target)
-    row = analysis.analyze_view(checkpoint, view, tensor, options, method, backend)
+    row = analysis.analyze_view(checkpoint, view, tensor, options, method, backend, permute)
     checkpoint.check_unchanged()
     return row
 

@@ -1,0 +1,145 @@
+"""One row's matrices, measured once: eigenvalues in ESD units, their fit, their bulk. Every column is a function of this."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ww_static.options import Options
+from ww_static.spectral import ranks
+from ww_static.spectral.bulk import Bulk, bulk
+from ww_static.spectral.detx import DetX, detx
+from ww_static.spectral.eigen import Spectrum
+from ww_static.spectral.missing import Missing
+from ww_static.spectral.mp_fit import MPFit, mp_fit
+from ww_static.spectral.powerlaw import TailFit, tail
+from ww_static.spectral.randomized import Randomized
+
+FIT_CUT = 1e-5
+LOG10_2 = math.log10(2.0)
+_NOT_REQUESTED = Missing("not_requested")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One row's matrices, measured: what every metric is a function of.
+
+    Attributes:
+        spectra: one per matrix, in units of the stored weights.
+        eigenvalues: of all matrices, float64, ascending, in ESD units times 2^-shift.
+        shift: 0 except for weights whose squares leave the range of float64.
+        factor: ESD units per squared stored weight: esd_scale, divided by N for the 1/N convention.
+        sv_factor: squared singular values as reported per squared stored weight: esd_scale.
+        n: longer side of one matrix.
+        tail_values: the eigenvalues above the fit cut, which the fit looks at.
+        fit: of the tail.
+        space: the effective correlation space.
+        rank: hard rank of the pooled list.
+        law: weightwatcher's Marchenko-Pastur fit.
+        bulk: robust variance, edges and spikes.
+        replicas: the spectra of the permuted matrices, when they were asked for.
+    """
+
+    spectra: tuple[Spectrum, ...]
+    eigenvalues: NDArray[np.float64]
+    shift: int
+    factor: float
+    sv_factor: float
+    n: int
+    tail_values: NDArray[np.float64]
+    fit: TailFit | Missing
+    space: DetX | Missing
+    rank: int | Missing
+    law: MPFit | Missing
+    bulk: Bulk | Missing
+    replicas: Randomized | Missing = _NOT_REQUESTED
+
+    @property
+    def m(self) -> int:
+        """Eigenvalues of the row."""
+        return len(self.eigenvalues)
+
+    @property
+    def precision(self) -> str:
+        """``exact`` or ``fast``: how the eigenvalues were computed."""
+        return self.spectra[0].precision
+
+    @property
+    def floor(self) -> float:
+        """Spectral floor of the row, in the units of `eigenvalues`."""
+        return max(one.floor for one in self.spectra) * self.factor
+
+    def in_units(self, value: float, power: float = 1.0) -> float | Missing:
+        """`value`, computed from shifted eigenvalues to the given power, in ESD units; ``out_of_range`` if none fits."""
+        try:
+            result = math.ldexp(value, round(self.shift * power))
+        except OverflowError:
+            return Missing("out_of_range")
+        return Missing("out_of_range") if result == 0 < value else result
+
+    def log10(self, value: float) -> float | Missing:
+        """log10 of a positive `value` in the units of `eigenvalues`, in ESD units: never out of range."""
+        return math.log10(value) + self.shift * LOG10_2 if value > 0 else Missing("zero_matrix")
+
+
+def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -> Measured:
+    """Pools the spectra of a row and fits them.
+
+    Args:
+        spectra: one per matrix, all of the same exponent.
+        esd_scale: factor on the eigenvalues of W^T W.
+        options: normalization and the fewest eigenvalues that are fitted.
+    """
+    n = max(one.n for one in spectra)
+    factor = esd_scale / n if options.esd_norm == "1/N" else esd_scale
+    eigenvalues = np.sort(np.concatenate([one.eigenvalues for one in spectra])) * factor
+    shift = 2 * spectra[0].exponent
+    values, fit = _fit(spectra, eigenvalues, shift, factor, options.fit_minimum)
+    floor = max(one.floor for one in spectra) * factor
+    product = spectra[0].method == "lowrank"  # the zeros are left out, and the law is not that of independent elements
+    return Measured(
+        spectra=spectra,
+        eigenvalues=eigenvalues,
+        shift=shift,
+        factor=factor,
+        sv_factor=esd_scale,
+        n=n,
+        tail_values=values,
+        fit=fit,
+        space=detx(eigenvalues),
+        rank=ranks.hard_rank(spectra),
+        law=Missing("not_applicable") if product else mp_fit(eigenvalues, n / len(spectra[0].eigenvalues)),
+        bulk=Missing("not_applicable") if product else bulk(eigenvalues, n, len(spectra), floor, factor),
+    )
+
+
+def _fit(
+    spectra: tuple[Spectrum, ...], eigenvalues: NDArray[np.float64], shift: int, factor: float, fewest: int
+) -> tuple[NDArray[np.float64], TailFit | Missing]:
+    """The values above the cut, which is absolute in ESD units, and their fit."""
+    try:
+        cut = math.ldexp(FIT_CUT, -shift)
+    except OverflowError:
+        cut = math.inf
+    above = eigenvalues[eigenvalues > cut]
+    floor = max(one.floor for one in spectra) * factor
+    if not eigenvalues[-1] > 0:
+        return above, Missing("zero_matrix")
+    single = spectra[0].precision == "fast"
+    if floor > cut and not single:
+        if any(one.unresolved for one in spectra):
+            return above, Missing("below_spectral_floor")
+        above = above[above > floor]  # below it an SVD gives noise, not eigenvalues
+    if len(eigenvalues) < fewest:
+        return above, Missing("too_few_evals")
+    if len(above) == 0:
+        return above, Missing("all_below_cut")
+    if len(above) < fewest:
+        return above, Missing("too_few_evals")
+    fit = tail(above, doubt=floor if single else 0.0)
+    if single and isinstance(fit, TailFit) and fit.xmin <= floor:  # the tail begins among values that float32 does not know
+        return above, Missing("below_spectral_floor")
+    return above, fit

@@ -1,0 +1,187 @@
+"""The randomized spectra of a row: reads the stored values of its matrices, permutes them, takes what the columns need."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ww_static import dtypes, reading
+from ww_static.layers import LayerView
+from ww_static.measured import Measured
+from ww_static.options import Options
+from ww_static.protocol import TensorSpec
+from ww_static.seam import OpenCheckpoint
+from ww_static.spectral import lanczos, upper
+from ww_static.spectral.bulk import Bulk, bulk
+from ww_static.spectral.eigen import Spectrum
+from ww_static.spectral.gram import gram_bytes
+from ww_static.spectral.missing import Missing
+from ww_static.spectral.mp_fit import mp_fit
+from ww_static.spectral.permutation import permutation_bytes, permuted
+from ww_static.spectral.randomized import Randomized, Replica, replica_count
+
+_ORDINARY = 30  # powers of two by which elements may differ from 1 with squares that float32 holds
+_BLOCKS_BYTES = 2**25  # blocks in single and double precision beside a permuted matrix
+_PERMUTATION_FLOPS = 300.0  # what permuting an element takes, in operations of a product of matrices
+_PASSES_FLOPS = 800.0  # what a Lanczos run on W takes per element
+
+
+def randomized(
+    checkpoint: OpenCheckpoint, view: LayerView, row: Measured, options: Options, backend: str
+) -> Randomized | Missing:
+    """The replicas of a row.
+
+    Replica r permutes all elements of each matrix in the dtype they are stored in, by a generator made from the seed of the run,
+    the name, the part, r and the number of the matrix: of nothing that depends on workers, shards or the order of work.
+
+    Args:
+        checkpoint: the open model.
+        view: which matrices.
+        row: their spectra.
+        options: the seed, and which replicas are computed whole.
+        backend: what computes whole spectra.
+
+    Returns:
+        The replicas; or Missing: ``not_applicable`` (a product of factors has no stored elements), ``zero_matrix``.
+
+    Raises:
+        FormatError: the values cannot be had.
+        NotConvergedError: LAPACK gave up.
+    """
+    if view.left is not None:
+        return Missing("not_applicable")
+    if not row.eigenvalues[-1] > 0:
+        return Missing("zero_matrix")
+    source = _Source(checkpoint, view, row, options.seed, backend)
+    spectra, gains = source.whole(0)
+    values = _pooled(spectra, row)
+    floor = max(one.floor for one in spectra) * row.factor
+    found = bulk(values, row.n, len(spectra), floor, row.factor)
+    replicas = [source.replica(0, spectra, gains, found)]
+    for number in range(1, replica_count(row.n * len(row.spectra[0].eigenvalues))):
+        if options.full_replicas:
+            replicas.append(source.replica(number, *source.whole(number), found))
+        else:
+            replicas.append(source.upper_ends(number, found))
+    Q = row.n / len(spectra[0].eigenvalues)
+    fits = tuple(mp_fit(one.eigenvalues, Q) for one in replicas if one.eigenvalues is not None)
+    return Randomized(tuple(replicas), found, fits, floor)
+
+
+def _pooled(spectra: Sequence[Spectrum], row: Measured) -> NDArray[np.float64]:
+    return np.sort(np.concatenate([one.eigenvalues for one in spectra])) * row.factor
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The matrices of a row, permuted anew whenever they are asked for: one is held at a time."""
+
+    checkpoint: OpenCheckpoint
+    view: LayerView
+    row: Measured
+    seed: int
+    backend: str
+
+    def matrix(self, replica: int, number: int) -> tuple[upper.Matrix, np.random.Generator]:
+        """A permuted matrix, and the generator that permuted it."""
+        spec, of = self.view.spec, self.row.spectra[number]
+        text = json.dumps([self.seed, spec.name, self.view.part])
+        entropy = int.from_bytes(hashlib.sha256(text.encode()).digest())
+        generator = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(replica, number)))
+        m = len(of.eigenvalues)
+        blocks = reading.stored_blocks(self.checkpoint, spec, self.view.matrices[number])
+        stored = permuted(blocks, of.n * m, generator).reshape(of.n, m)
+        size = math.sqrt(float(of.eigenvalues.sum()) / (of.n * m))  # of an element, times 2^-exponent
+        further = int(np.frexp(size)[1]) if size > 0 else 0
+        return _matrix(stored, reading.value_dtype(spec), of.exponent, further if abs(further) > _ORDINARY else 0), generator
+
+    def whole(self, replica: int) -> tuple[list[Spectrum], list[float]]:
+        """All eigenvalues of each matrix, and what subtracting its mean can add to the largest."""
+        spectra, gains = [], []
+        for number in range(len(self.view.matrices)):
+            W, _ = self.matrix(replica, number)
+            spectra.append(upper.spectrum(W, self.backend))
+            gains.append(upper.gain(W))
+        return spectra, gains
+
+    def replica(self, replica: int, spectra: Sequence[Spectrum], gains: Sequence[float], found: Bulk | Missing) -> Replica:
+        """A replica whose eigenvalues are known; where its mean may matter the matrix is made again."""
+        values = _pooled(spectra, self.row)
+        if isinstance(found, Missing):
+            return Replica(float(values[-1]), None, None, values)
+        edge = found.tw_edge / self.row.factor
+        centered = 0
+        for number, (one, gain) in enumerate(zip(spectra, gains, strict=True)):
+            if float(one.eigenvalues[-1]) + gain > edge:
+                W, generator = self.matrix(replica, number)
+                centered += upper.upper_end(W, edge, generator, self.backend).above_centered
+        traps = len(values) - int(np.searchsorted(values, found.tw_edge, side="right"))
+        return Replica(float(values[-1]), traps, centered, values)
+
+    def upper_ends(self, replica: int, found: Bulk | Missing) -> Replica:
+        """A replica of which only the upper ends are computed."""
+        edge = math.inf if isinstance(found, Missing) else found.tw_edge / self.row.factor
+        ends = []
+        for number in range(len(self.view.matrices)):
+            W, generator = self.matrix(replica, number)
+            ends.append(upper.upper_end(W, edge, generator, self.backend))
+        largest = max(one.largest for one in ends) * self.row.factor
+        if isinstance(found, Missing):
+            return Replica(largest, None, None)
+        return Replica(largest, sum(one.above for one in ends), sum(one.above_centered for one in ends))
+
+
+def _matrix(stored: NDArray[np.unsignedinteger], dtype: str, exponent: int, further: int) -> upper.Matrix:
+    """A matrix with the functions that widen its rows, scaled by 2^-exponent, and by 2^-further more in single precision."""
+
+    def widened(rows: NDArray[np.unsignedinteger]) -> NDArray[np.float64]:
+        values = dtypes.widen(rows, dtype)
+        return np.ldexp(values, -exponent) if exponent else values
+
+    def narrowed(rows: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:
+        if exponent or further:
+            return np.ldexp(dtypes.widen(rows, dtype), -(exponent + further)).astype(np.float32)
+        if dtype == "F32":
+            return rows.view(np.float32)
+        if dtype == "BF16":
+            return (rows.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return dtypes.widen(rows, dtype).astype(np.float32)
+
+    return upper.Matrix(stored, widened, narrowed, further)
+
+
+def _itemsize(spec: TensorSpec) -> int:
+    """Bytes of a value as it is read."""
+    return dtypes.numpy_dtype(reading.value_dtype(spec)).itemsize
+
+
+def random_bytes(view: LayerView, backend: str, full: int = 1) -> int:
+    """Most private memory, in bytes, that the replicas of a row hold at one time, `full` of them with all eigenvalues."""
+    if view.left is not None or not view.n or not view.m:
+        return 0
+    count, itemsize = view.n * view.m, _itemsize(view.spec)
+    solving = max(gram_bytes(view.m, backend), 8 * (lanczos.MOST_STEPS + 1) * view.m + 8 * min(view.m, 1024) ** 2)
+    kept = 8 * (full + 4) * (view.num_evals or 0)
+    return max(permutation_bytes(count, itemsize), itemsize * count + solving) + kept + _BLOCKS_BYTES
+
+
+def replicas_of(view: LayerView) -> int:
+    """How many replicas a row gets."""
+    return replica_count((view.n or 0) * (view.m or 0))
+
+
+def random_flops(view: LayerView, options: Options) -> float:
+    """Estimated cost of the replicas of a row, in floating-point operations."""
+    if not options.randomizes or view.left is not None or not view.n or not view.m:
+        return 0.0
+    count, replicas = view.n * view.m, replicas_of(view)
+    full = replicas if options.full_replicas else 1
+    whole = view.n * view.m**2 + 4.5 * view.m**3
+    end = count * min(0.5 * view.m, _PASSES_FLOPS)
+    return float(len(view.matrices) * (replicas * count * _PERMUTATION_FLOPS + full * whole + (replicas - full) * end))

@@ -1,0 +1,135 @@
+"""A uniformly random permutation of stored values: sort them by independent random keys, break ties by chance.
+
+Every permutation is equally likely: independent keys that differ are in uniformly random order, and values whose keys agree are
+shuffled among themselves. What comes out depends on the values, their order and the generator, not on how the sort works.
+Source: Rao 1961, Sandelius 1962, for many values, which are dealt into 256 stacks first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import deepcopy
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_DEALT = 2**24  # more values than these are dealt into stacks, so that the keys need no more memory than the values
+_STACKS = 256
+_CHUNK = 2**16  # values whose keys are drawn at a time: they stay in the processor's cache
+_HAND = 2**20  # values that are dealt at a time
+
+
+def permutation_bytes(count: int, itemsize: int) -> int:
+    """Most private memory, in bytes, that `permuted` holds at one time, what it returns included."""
+    if itemsize == 8:
+        return 16 * count + 2**20
+    stack = count if count <= _DEALT else 2 * (count // _STACKS) + _HAND
+    return itemsize * count + (8 + itemsize) * stack + 32 * _HAND
+
+
+def permuted(blocks: Iterable[NDArray[Any]], count: int, generator: np.random.Generator) -> NDArray[Any]:
+    """The values of the blocks, one after the other, in random order.
+
+    Args:
+        blocks: unsigned integers (the bits of the stored values), all of one dtype, 1-D, `count` values together.
+        count: how many values.
+        generator: what chance comes from.
+
+    Returns:
+        The same dtype, shape (count,).
+    """
+    pieces = iter(blocks)
+    first = next(pieces)
+    if first.dtype.itemsize == 8:  # no room for a key beside the value
+        values = np.concatenate([first, *pieces])
+        generator.shuffle(values)
+        return values
+    if count > _DEALT:
+        return _dealt(first, pieces, count, generator)
+    packed = np.empty(count, np.uint64)
+    place = 0
+    while True:
+        _pack(first, packed[place : place + len(first)], generator)
+        place += len(first)
+        more = next(pieces, None)
+        if more is None:
+            return _sorted(packed, 8 * first.dtype.itemsize, generator).astype(first.dtype)
+        first = more
+
+
+def _pack(values: NDArray[Any], packed: NDArray[np.uint64], generator: np.random.Generator) -> None:
+    """Random bits above the bits of each value."""
+    keys = np.uint64(2**64 - 2 ** (8 * values.dtype.itemsize))
+    for start in range(0, len(values), _CHUNK):
+        stop = min(start + _CHUNK, len(values))
+        drawn = generator.integers(0, 2**64 - 1, stop - start, np.uint64, endpoint=True)
+        drawn &= keys
+        np.bitwise_or(drawn, values[start:stop], out=packed[start:stop])
+
+
+def _sorted(packed: NDArray[np.uint64], bits: int, generator: np.random.Generator) -> NDArray[np.uint64]:
+    """The packed values in the order of their keys, in place; runs of equal keys in random order."""
+    packed.sort()
+    tied = np.zeros(len(packed) + 1, bool)
+    for start in range(1, len(packed), _CHUNK):
+        stop = min(start + _CHUNK, len(packed))
+        tied[start:stop] = (packed[start:stop] ^ packed[start - 1 : stop - 1]) < np.uint64(2**bits)
+    # a run begins where a value is tied with the next and not with the one before
+    begins = np.flatnonzero(tied[1:] & ~tied[:-1])
+    ends = np.flatnonzero(tied[:-1] & ~tied[1:]) + 1
+    pairs = begins[ends - begins == 2]
+    swapped = pairs[generator.random(len(pairs)) < 0.5]
+    packed[swapped], packed[swapped + 1] = packed[swapped + 1], packed[swapped]
+    for begin, end in zip(begins, ends, strict=True):
+        if end - begin > 2:
+            packed[begin:end] = generator.permutation(packed[begin:end])
+    return packed
+
+
+def _dealt(first: NDArray[Any], rest: Iterable[NDArray[Any]], count: int, generator: np.random.Generator) -> NDArray[Any]:
+    """Each value goes onto one of 256 stacks by chance; each stack is shuffled."""
+    bits = np.uint64(8 * first.dtype.itemsize)
+    dealer = deepcopy(generator)  # the same stacks again, when the values come
+    sizes = np.zeros(_STACKS, np.intp)
+    for start in range(0, count, _HAND):
+        sizes += np.bincount(_stacks(generator, min(_HAND, count - start)), minlength=_STACKS)
+    places = np.concatenate([[0], np.cumsum(sizes)])
+    result = np.empty(count, first.dtype)
+    filled = places[:-1].copy()
+    for hand in _hands(first, rest):
+        stacks = _stacks(dealer, len(hand))
+        packed = (stacks.astype(np.uint64) << bits) | hand
+        packed.sort()
+        dealt = packed.astype(first.dtype)
+        ends = np.cumsum(np.bincount(stacks, minlength=_STACKS))
+        for stack, (begin, end) in enumerate(zip(np.concatenate([[0], ends[:-1]]), ends, strict=True)):
+            result[filled[stack] : filled[stack] + end - begin] = dealt[begin:end]
+            filled[stack] += end - begin
+    for begin, end in pairwise(places):
+        packed = np.empty(end - begin, np.uint64)
+        _pack(result[begin:end], packed, generator)
+        result[begin:end] = _sorted(packed, int(bits), generator)
+    return result
+
+
+def _stacks(generator: np.random.Generator, count: int) -> NDArray[np.uint8]:
+    """A stack for each of some values. Whole hands are drawn, so that two passes draw the same."""
+    return np.frombuffer(generator.bytes(_HAND), np.uint8)[:count]
+
+
+def _hands(first: NDArray[Any], rest: Iterable[NDArray[Any]]) -> Iterable[NDArray[Any]]:
+    """The same values in pieces of exactly 2^20, the last one shorter."""
+    waiting, held = [first], len(first)
+    for block in rest:
+        waiting.append(block)
+        held += len(block)
+        if held >= _HAND:
+            joined = np.concatenate(waiting)
+            whole = held - held % _HAND
+            yield from (joined[start : start + _HAND] for start in range(0, whole, _HAND))
+            waiting, held = [joined[whole:]], held - whole
+    if held:
+        joined = np.concatenate(waiting)
+        yield from (joined[start : start + _HAND] for start in range(0, held, _HAND))

@@ -1,0 +1,200 @@
+"""The upper end of the spectrum of a matrix in memory: its largest eigenvalue, how many lie above an edge, and how many of
+those are left when the mean of the elements is subtracted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ww_static.spectral import lanczos, lapack
+from ww_static.spectral.eigen import Spectrum, spectrum_of_blocks
+from ww_static.spectral.gram import Blocks, block_rows
+
+SMALL = 256  # columns up to which all eigenvalues cost no more than the largest
+_GRAM = 1024  # columns up to which X is formed: products with it cost less than passes over W
+_CACHED = 2**18  # elements of W that stay in the processor's cache between W v and W^T (W v)
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A matrix in memory, in the dtype it is stored in.
+
+    Attributes:
+        stored: shape (n, m), n >= m, C order.
+        widened: rows of it as float64, times a power of two that keeps squares in the range of float64; a fresh array.
+        narrowed: rows of it as float32, the widened ones times 2^-exponent, whose squares are in the range of float32.
+        exponent: between the two.
+    """
+
+    stored: NDArray[Any]
+    widened: Callable[[NDArray[Any]], NDArray[np.float64]]
+    narrowed: Callable[[NDArray[Any]], NDArray[np.float32]]
+    exponent: int = 0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """n, m."""
+        n, m = self.stored.shape
+        return n, m
+
+    def blocks(self) -> Iterator[NDArray[np.float64]]:
+        """Row blocks in float64."""
+        return (self.widened(rows) for rows in self._rows(block_rows(self.shape[1])))
+
+    def narrow_blocks(self, elements: int) -> Iterator[NDArray[np.float32]]:
+        """Row blocks of about so many elements in float32."""
+        return (self.narrowed(rows) for rows in self._rows(max(1, elements // self.shape[1])))
+
+    def _rows(self, count: int) -> Iterable[NDArray[Any]]:
+        return (self.stored[start : start + count] for start in range(0, len(self.stored), count))
+
+
+@dataclass(frozen=True, slots=True)
+class Upper:
+    """The upper end; eigenvalues of the widened matrix.
+
+    Attributes:
+        largest: eigenvalue.
+        above: how many are above the edge.
+        above_centered: how many of the matrix less its mean are.
+    """
+
+    largest: float
+    above: int
+    above_centered: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Sums of the columns of W, and W^T W without and with the mean subtracted, as products with a vector."""
+
+    columns: Vector
+    n: int
+    product: Callable[[Vector], Vector]
+
+    @property
+    def mean(self) -> float:
+        return float(self.columns.sum()) / (self.n * len(self.columns))
+
+    def centered(self, v: Vector) -> Vector:
+        """(W - mean)^T (W - mean) v: two vectors more than W^T W v."""
+        total, mean = float(v.sum()), self.mean
+        return self.product(v) - (mean * total) * self.columns + (mean * (mean * self.n * total - float(self.columns @ v)))
+
+
+def upper_end(W: Matrix, edge: float, generator: np.random.Generator, backend: str = lapack.BEST) -> Upper:
+    """The upper end of the spectrum of W^T W.
+
+    All eigenvalues up to M = 256. Above, Lanczos in single precision, on X up to M = 1024 and on W beyond, and the largest
+    eigenvalue then as ||W v||^2 in double precision; all eigenvalues again when it does not converge.
+
+    Args:
+        W: the matrix.
+        edge: above which eigenvalues of the widened matrix are counted; inf to count none.
+        generator: draws the first vectors of Lanczos.
+        backend: of a full solution.
+
+    Raises:
+        NonFiniteError: an element is NaN or infinite.
+        NotConvergedError: LAPACK gave up.
+    """
+    n, m = W.shape
+    if m > SMALL:
+        sums = _single(W)
+        limit = math.ldexp(edge, -2 * W.exponent)
+        top = lanczos.largest(sums.product, m, generator, limit)
+        if top is not None:
+            largest = sum(float(np.square(block @ top.vector).sum()) for block in W.blocks())
+            above = max(top.above, 1) if largest > edge else 0
+            if float(top.values[0]) + gain_of(sums.columns, n) <= limit:
+                return Upper(largest, above, 0)
+            rest = lanczos.largest(sums.centered, m, generator, limit)
+            return Upper(largest, above, centered_above(W, edge, backend) if rest is None else rest.above)
+    found = spectrum(W, backend).eigenvalues
+    return Upper(float(found[-1]), _count(found, edge), rest_above(W, float(found[-1]), gain(W), edge, backend))
+
+
+def spectrum(W: Matrix, backend: str = lapack.BEST) -> Spectrum:
+    """All eigenvalues of W^T W, of the widened matrix."""
+    return _spectrum(W.blocks, W.shape, backend)
+
+
+def rest_above(W: Matrix, largest: float, gain: float, edge: float, backend: str = lapack.BEST) -> int:
+    """Eigenvalues above the edge when the mean is subtracted; none, without a look, where it cannot raise one above it.
+
+    Args:
+        W: the matrix.
+        largest: eigenvalue of W^T W.
+        gain: as of `gain`.
+        edge: above which eigenvalues are counted.
+        backend: of a full solution.
+    """
+    return 0 if largest + gain <= edge else centered_above(W, edge, backend)
+
+
+def centered_above(W: Matrix, edge: float, backend: str = lapack.BEST) -> int:
+    """Eigenvalues above the edge when the mean is subtracted, from all of them."""
+    n, m = W.shape
+    mean = float(_column_sums(W.blocks(), m).sum()) / (n * m)
+    found = _spectrum(lambda: (np.subtract(block, mean, out=block) for block in W.blocks()), W.shape, backend)
+    return _count(found.eigenvalues, edge)
+
+
+def gain(W: Matrix) -> float:
+    """By how much subtracting the mean of the elements can raise the largest eigenvalue of W^T W at most."""
+    return gain_of(_column_sums(W.blocks(), W.shape[1]), W.shape[0])
+
+
+def gain_of(columns: Vector, n: int) -> float:
+    """The same from the sums of the columns: the largest eigenvalue of the difference, a matrix of rank two (Weyl).
+
+    With s = N mean 1 + t, t orthogonal to 1, the difference is -mean^2 N 1 1^T - mean (t 1^T + 1 t^T).
+    """
+    m = len(columns)
+    mean = float(columns.sum()) / (n * m)
+    t = columns - n * mean
+    diagonal = mean * mean * n * m
+    beside = abs(mean) * math.sqrt(float(t @ t) * m)
+    return 0.5 * (math.hypot(diagonal, 2 * beside) - diagonal)
+
+
+def _single(W: Matrix) -> _Sums:
+    """W^T W as a product in single precision: with X where that is cheaper, else block by block of W."""
+    n, m = W.shape
+    columns = _column_sums(W.narrow_blocks(4 * _CACHED), m)
+    if m > _GRAM:
+
+        def by_blocks(v: Vector) -> Vector:
+            single, result = v.astype(np.float32), np.zeros(m)
+            for block in W.narrow_blocks(_CACHED):
+                result += (block @ single) @ block
+            return result
+
+        return _Sums(columns, n, by_blocks)
+    X = np.zeros((m, m), np.float32)
+    for block in W.narrow_blocks(4 * _CACHED):
+        X += block.T @ block
+    return _Sums(columns, n, lambda v: (X @ v.astype(np.float32)).astype(np.float64))
+
+
+def _column_sums(blocks: Iterable[NDArray[Any]], m: int) -> Vector:
+    sums = np.zeros(m)
+    for block in blocks:
+        sums += np.ones(len(block), block.dtype) @ block
+    return sums
+
+
+def _spectrum(blocks: Blocks, shape: tuple[int, int], backend: str) -> Spectrum:
+    return spectrum_of_blocks(blocks, *shape, 0, "gram", backend)
+
+
+def _count(ascending: Vector, edge: float) -> int:
+    return len(ascending) - int(np.searchsorted(ascending, edge, side="right"))
