@@ -348,7 +348,8 @@ def _statistics(tensor: Survey) -> dict[str, Any]:
         return counts
     ordinary = safe_exponent(found.abs_max) == 0  # else the powers of the deviations leave the range of float64
     variance = found.m2 / found.finite if ordinary else math.inf
-    kurtosis = found.finite * found.m4 / found.m2**2 - 3 if ordinary and not found.constant and found.m2**2 > 0 else None
+    square = found.m2 * found.m2  # a product overflows to infinity, a power raises
+    kurtosis = found.finite * found.m4 / square - 3 if ordinary and not found.constant and 0 < square < math.inf else None
     values: dict[str, float | None] = {
         "mean": found.mean, "std": math.sqrt(variance) if math.isfinite(variance) else None,
         "min": found.low, "max": found.high, "abs_max": found.abs_max,

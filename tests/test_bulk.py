@@ -1,0 +1,119 @@
+"""The bulk of an ESD: a variance that spikes do not move, edges, spikes and what made them, spacings."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ww_static import Missing, spectrum
+from ww_static.spectral import tracy_widom
+from ww_static.spectral.bulk import Bulk, bulk, level_spacing_ratio
+
+Values = NDArray[np.float64]
+
+
+def found(eigenvalues: Values, n: int, **more: float) -> Bulk:
+    result = bulk(np.sort(eigenvalues), n, **more)  # type: ignore[arg-type]
+    assert isinstance(result, Bulk)
+    return result
+
+
+def gaussian(n: int, m: int, seed: int = 0) -> Values:
+    return np.random.default_rng(seed).standard_normal((n, m)) / math.sqrt(n)
+
+
+def spiked(n: int, m: int, thetas: list[float], seed: int = 0) -> tuple[Values, Values, Values]:
+    """G + U diag(theta) V^T with orthonormal U and V, and these two."""
+    rng = np.random.default_rng(seed)
+    U = np.linalg.qr(rng.standard_normal((n, len(thetas))))[0]
+    V = np.linalg.qr(rng.standard_normal((m, len(thetas))))[0]
+    return gaussian(n, m, seed + 100) + U @ np.diag(thetas) @ V.T, U, V
+
+
+@pytest.mark.parametrize(("n", "m"), [(400, 400), (600, 300), (1200, 300), (2000, 120)])
+def test_noise_is_all_bulk(n: int, m: int) -> None:
+    """T5, T6, and the spread that a true bulk shows."""
+    eigenvalues = spectrum(gaussian(n, m, n)).eigenvalues
+    one = found(eigenvalues, n)
+    assert one.mp_sigma2 * n == pytest.approx(1, abs=0.03)
+    assert one.mp_shape_spread < 0.16
+    assert 0.97 <= one.mp_edge_hi / eigenvalues[-1] <= 1.04
+    assert one.mp_edge_lo == pytest.approx((1 - math.sqrt(m / n)) ** 2, abs=0.02)
+    assert (one.num_spikes, one.frac_out, one.mass_out, len(one.spike_theta)) == (0, 0, 0, 0)
+    assert one.D_bulk < max(0.03, 6 / m)
+    stable_rank = eigenvalues.sum() / eigenvalues[-1]
+    assert 1 <= stable_rank / (m / (1 + math.sqrt(m / n)) ** 2) <= 1.04
+
+
+def test_spikes_give_back_what_made_them() -> None:
+    """T4: positions, thresholds and overlaps at Q = 2, M = 1000."""
+    W, U, V = spiked(2000, 1000, [3.0, 2.0, 1.5, 0.6])  # the last is below the threshold 2^(-1/4) and leaves no outlier
+    left, sigma, right = np.linalg.svd(W, full_matrices=False)
+    one = found(sigma[::-1] ** 2, 2000)
+    assert one.num_spikes == 3
+    assert sigma[:3] ** 2 == pytest.approx([10.556, 5.625, 3.972], rel=0.03)
+    assert one.spike_theta == pytest.approx([3.0, 2.0, 1.5], rel=0.03)
+    assert one.spike_overlap_M[1:] == pytest.approx([0.861, 0.737], abs=0.03)
+    assert one.spike_overlap_N[1:] == pytest.approx([0.775, 0.624], abs=0.03)
+    for k in range(3):
+        assert one.spike_overlap_M[k] == pytest.approx(float(right[k] @ V[:, k]) ** 2, abs=0.06)
+        assert one.spike_overlap_N[k] == pytest.approx(float(left[:, k] @ U[:, k]) ** 2, abs=0.06)
+    assert one.frac_out == pytest.approx(3 / 1000)
+    assert one.mass_out == pytest.approx(float((sigma[:3] ** 2).sum() / (sigma**2).sum()), rel=1e-9)
+
+
+def test_spikes_do_not_move_the_variance() -> None:
+    plain, many = gaussian(600, 300, 7), spiked(600, 300, [2.0 + k for k in range(30)], 7)[0]
+    a, b = (found(spectrum(W).eigenvalues, 600) for W in (plain, many))
+    assert b.mp_sigma2 == pytest.approx(a.mp_sigma2, rel=0.12)
+    assert np.var(many) > 3 * np.var(plain)
+    assert b.num_spikes == 30
+
+
+def test_zero_eigenvalues_are_left_out() -> None:
+    """Half the rank: a Gaussian 800 x 100 block beside zeros has the bulk of the block."""
+    block = spectrum(gaussian(800, 100)).eigenvalues
+    a = found(block, 800)
+    b = found(np.concatenate([np.zeros(100), block]), 800)
+    assert (a.mp_sigma2, a.tw_edge, a.D_bulk) == (b.mp_sigma2, b.tw_edge, b.D_bulk)
+    c = found(np.concatenate([np.full(100, 1e-20), block]), 800, floor=1e-18)
+    assert c.tw_edge == a.tw_edge
+
+
+def test_pooled_matrices_share_one_probability() -> None:
+    n, m, taps = 128, 64, 9
+    pooled = np.concatenate([spectrum(gaussian(n, m, seed)).eigenvalues for seed in range(taps)])
+    one = found(pooled, n, matrices=taps)
+    expected = one.mp_sigma2 * tracy_widom.edge(n, m, 0.01 / taps)
+    assert one.tw_edge == pytest.approx(expected, rel=1e-12)
+    assert one.tw_edge > found(pooled[:m], n).tw_edge
+    assert one.mp_sigma2 * n == pytest.approx(1, abs=0.02)
+
+
+def test_the_scale_of_the_esd_moves_edges_and_not_the_variance() -> None:
+    eigenvalues = spectrum(gaussian(300, 200)).eigenvalues
+    a, b = found(eigenvalues, 300), found(eigenvalues / 2, 300, scale=0.5)
+    assert b.mp_sigma2 == pytest.approx(a.mp_sigma2, rel=1e-12)
+    assert b.tw_edge == pytest.approx(a.tw_edge / 2, rel=1e-12)
+    assert b.D_bulk == pytest.approx(a.D_bulk, rel=1e-9)
+
+
+def test_too_little_says_why() -> None:
+    assert bulk(np.arange(1.0, 20.0), 40) == Missing("too_few_evals")
+    assert bulk(np.zeros(40), 40) == Missing("zero_matrix")
+    assert isinstance(bulk(np.arange(1.0, 21.0), 40), Bulk)
+    assert level_spacing_ratio(np.arange(49.0)) == Missing("too_few_evals")
+    assert level_spacing_ratio(np.ones(60)) == Missing("constant_esd")
+
+
+def test_spacings_of_noise_repel_and_those_of_chance_do_not() -> None:
+    """T8, and the value for independent levels."""
+    noise = [level_spacing_ratio(spectrum(gaussian(600, 400, seed)).eigenvalues) for seed in range(12)]
+    assert np.mean(np.array(noise, float)) == pytest.approx(0.5307, abs=0.005 + 2 * 0.25 / math.sqrt(12 * 200))
+    rng = np.random.default_rng(1)
+    chance = [level_spacing_ratio(np.sort(rng.random(2000))) for _ in range(20)]
+    assert np.mean(np.array(chance, float)) == pytest.approx(2 * math.log(2) - 1, abs=0.01)
+    assert level_spacing_ratio(np.arange(100.0)) == pytest.approx(1, abs=1e-12)
