@@ -69,7 +69,7 @@ def test_the_upper_end_equals_an_svd(shape: tuple[int, int], kind: str) -> None:
 @pytest.mark.parametrize("shape", [(200, 120), (700, 400), (1300, 1100)])
 def test_values_beyond_single_precision_are_scaled(shape: tuple[int, int]) -> None:
     W = drawn(*shape, "entry").astype(np.float64) * 2.0**200
-    large = Matrix(W, np.copy, lambda rows: np.ldexp(rows, -200).astype(np.float32), 200)  # type: ignore[arg-type]
+    large = Matrix(W, np.copy, lambda rows: np.ldexp(rows, -200).astype(np.float32), 200)
     edge = tracy_widom.edge(*shape, 0.01) * 2.0**400
     found = upper_end(large, edge, np.random.default_rng(1))
     assert math.sqrt(found.largest) == pytest.approx(np.linalg.norm(W, 2), rel=1e-8)

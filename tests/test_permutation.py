@@ -84,3 +84,9 @@ def test_memory_is_what_is_stated() -> None:
         tracemalloc.stop()
         assert peak <= permutation.permutation_bytes(count, values.itemsize)
         assert permutation.permutation_bytes(count, values.itemsize) < 12 * values.nbytes + 2**26
+
+
+def test_the_stream_of_chance_is_part_of_the_definitions() -> None:
+    """Another order here is another `definitions_version`: randomized columns would change."""
+    found = permuted([np.arange(12, dtype=np.uint16)], 12, np.random.default_rng(np.random.SeedSequence(7, spawn_key=(1, 0))))
+    assert found.tolist() == [4, 3, 6, 8, 11, 1, 0, 7, 10, 2, 5, 9]

@@ -32,6 +32,7 @@ def gaussian(n: int, m: int, seed: int = 0) -> Values:
 
 
 def randomized(path: Path, **options: Any) -> LayerRow:
+    row: LayerRow
     (row,) = ww.analyze(path, randomize=True, **options)
     return row
 
@@ -166,7 +167,7 @@ def test_the_seed_decides_and_nothing_else(save: Writer, tmp_path: Path) -> None
 def test_values_are_permuted_as_they_are_stored(tmp_path: Path, dtype: str) -> None:
     """Against the largest eigenvalue of matrices that numpy permuted: within five of their standard deviations."""
     W = np.random.default_rng(5).standard_t(5, (400, 300)).astype(np.float32)
-    stored = {"F64": W.astype(np.float64), "F32": W, "F16": W.astype(np.float16), "BF16": bfloat16_bits(W)}[dtype]
+    stored: NDArray[Any] = {"F64": W.astype(np.float64), "F32": W, "F16": W.astype(np.float16), "BF16": bfloat16_bits(W)}[dtype]  # type: ignore[assignment]
     path = tmp_path / "model.safetensors"
     path.write_bytes(safetensors_bytes({"w.weight": (dtype, W.shape, stored.tobytes())}))
     row = randomized(path)
