@@ -90,3 +90,16 @@ def test_the_stream_of_chance_is_part_of_the_definitions() -> None:
     """Another order here is another `definitions_version`: randomized columns would change."""
     found = permuted([np.arange(12, dtype=np.uint16)], 12, np.random.default_rng(np.random.SeedSequence(7, spawn_key=(1, 0))))
     assert found.tolist() == [4, 3, 6, 8, 11, 1, 0, 7, 10, 2, 5, 9]
+
+
+def test_the_memory_of_stacks_is_what_is_stated() -> None:
+    import tracemalloc
+
+    count = 2**24 + 2**20 + 3
+    tracemalloc.start()
+    found = permuted((np.full(min(2**20, count - start), start % 251, np.uint8) for start in range(0, count, 2**20)), count,
+                     np.random.default_rng(0))  # fmt: skip
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found) == count
+    assert peak <= permutation.permutation_bytes(count, 1) < 6 * count

@@ -27,7 +27,7 @@ from ww_static.spectral.permutation import permutation_bytes, permuted
 from ww_static.spectral.randomized import Randomized, Replica, replica_count
 
 _ORDINARY = 30  # powers of two by which elements may differ from 1 with squares that float32 holds
-_BLOCKS_BYTES = 2**25  # blocks in single and double precision beside a permuted matrix
+_BLOCKS_BYTES = 2**24  # blocks in single and double precision beside a permuted matrix
 _PERMUTATION_FLOPS = 300.0  # what permuting an element takes, in operations of a product of matrices
 _PASSES_FLOPS = 800.0  # what a Lanczos run on W takes per element
 
@@ -166,9 +166,9 @@ def random_bytes(view: LayerView, backend: str, full: int = 1) -> int:
     if view.left is not None or not view.n or not view.m:
         return 0
     count, itemsize = view.n * view.m, _itemsize(view.spec)
-    solving = max(gram_bytes(view.m, backend), 8 * (lanczos.MOST_STEPS + 1) * view.m + 8 * min(view.m, 1024) ** 2)
-    kept = 8 * (full + 4) * (view.num_evals or 0)
-    return max(permutation_bytes(count, itemsize), itemsize * count + solving) + kept + _BLOCKS_BYTES
+    lanczos_bytes = 8 * (lanczos.MOST_STEPS + 1) * view.m + 8 * min(view.m, 1024) ** 2 + _BLOCKS_BYTES
+    kept = 8 * (full + 6) * (view.num_evals or 0)
+    return max(permutation_bytes(count, itemsize), itemsize * count + max(gram_bytes(view.m, backend), lanczos_bytes)) + kept
 
 
 def replicas_of(view: LayerView) -> int:

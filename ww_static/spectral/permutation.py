@@ -25,8 +25,9 @@ def permutation_bytes(count: int, itemsize: int) -> int:
     """Most private memory, in bytes, that `permuted` holds at one time, what it returns included."""
     if itemsize == 8:
         return 16 * count + 2**20
-    stack = count if count <= _DEALT else 2 * (count // _STACKS) + _HAND
-    return itemsize * count + (8 + itemsize) * stack + 32 * _HAND
+    if count <= _DEALT:
+        return (8 + itemsize) * count + 16 * min(count, _HAND) + 2**23
+    return itemsize * count + 2 * (16 + itemsize) * (count // _STACKS) + 48 * _HAND
 
 
 def permuted(blocks: Iterable[NDArray[Any]], count: int, generator: np.random.Generator) -> NDArray[Any]:
@@ -72,13 +73,13 @@ def _pack(values: NDArray[Any], packed: NDArray[np.uint64], generator: np.random
 def _sorted(packed: NDArray[np.uint64], bits: int, generator: np.random.Generator) -> NDArray[np.uint64]:
     """The packed values in the order of their keys, in place; runs of equal keys in random order."""
     packed.sort()
-    tied = np.zeros(len(packed) + 1, bool)
-    for start in range(1, len(packed), _CHUNK):
-        stop = min(start + _CHUNK, len(packed))
-        tied[start:stop] = (packed[start:stop] ^ packed[start - 1 : stop - 1]) < np.uint64(2**bits)
-    # a run begins where a value is tied with the next and not with the one before
-    begins = np.flatnonzero(tied[1:] & ~tied[:-1])
-    ends = np.flatnonzero(tied[:-1] & ~tied[1:]) + 1
+    tied: list[NDArray[np.intp]] = []  # places of values whose key is that of the next
+    for start in range(0, len(packed) - 1, _CHUNK):
+        keys = packed[start : start + _CHUNK + 1] >> np.uint64(bits)
+        tied.append(np.flatnonzero(keys[1:] == keys[:-1]) + start)
+    places = np.concatenate(tied) if tied else np.empty(0, np.intp)
+    begins = places[np.append(True, np.diff(places) > 1)[: len(places)]]
+    ends = places[np.append(np.diff(places) > 1, True)[: len(places)]] + 2
     pairs = begins[ends - begins == 2]
     swapped = pairs[generator.random(len(pairs)) < 0.5]
     packed[swapped], packed[swapped + 1] = packed[swapped + 1], packed[swapped]
