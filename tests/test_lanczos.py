@@ -47,7 +47,7 @@ def test_the_top_equals_an_svd(shape: tuple[int, int]) -> None:
         assert found is not None
         assert found.above == (top if top > 1 else 0)
         assert np.sqrt(found.values) == pytest.approx(sigma[:top], rel=1e-8)
-        assert np.linalg.norm(W @ found.vector) == pytest.approx(sigma[0], rel=1e-10)
+        assert np.linalg.norm(W @ found.vectors[0]) == pytest.approx(sigma[0], rel=1e-10)
 
 
 @pytest.mark.parametrize("kind", ["noise", "entry", "mean"])
@@ -95,15 +95,31 @@ def test_more_values_above_the_edge_than_steps_are_all_counted() -> None:
 
 
 def test_an_invariant_subspace_ends_the_search() -> None:
-    """Three different eigenvalues: three steps see them all; a multiple one is counted once, and that is said here."""
+    """Three different eigenvalues: three steps see them all."""
     values = np.concatenate([[5.0, 3.0], np.full(38, 1.0)])
     found = lanczos.largest(lambda v: values * v, 40, np.random.default_rng(0), 2.0)
     assert found is not None
     assert (found.above, found.steps) == (2, 3)
     assert found.values == pytest.approx([5, 3], rel=1e-12)
+    assert np.abs(found.vectors[:, :2]) == pytest.approx(np.eye(2), abs=1e-6)
+    values[2] = 5.0  # the same three again, one of them twice
+    assert lanczos.largest(lambda v: values * v, 40, np.random.default_rng(0), 2.0) is None
     zero = lanczos.largest(lambda v: 0 * v, 40, np.random.default_rng(0))
     assert zero is not None
     assert (zero.above, zero.values.tolist()) == (0, [0.0])
+
+
+@pytest.mark.parametrize("twins", [2, 5])
+def test_equal_eigenvalues_are_all_counted(twins: int) -> None:
+    """One start sees them once, or as often as rounding lets it; the probe finds what is left, and all eigenvalues are computed."""
+    values = np.concatenate([np.full(twins, 5.0), np.linspace(0.5, 1.0, 400 - twins)])
+    top = lanczos.largest(lambda v: values * v, 400, np.random.default_rng(0), 2.0)
+    assert top is None or top.above == twins
+    W = (1e-5 * drawn(500, 400, "noise")).astype(np.float32)
+    W[np.arange(twins), np.arange(twins)] = 60.0  # equal to 1e-9
+    found = upper_end(matrix(W), 1e-3, np.random.default_rng(1))
+    centered = exact((W - W.mean(dtype=np.float64)).astype(np.float64))
+    assert (found.above, found.above_centered) == (twins, int(np.count_nonzero(centered > 1e-3)))
 
 
 def test_no_matrix_gains_more_by_losing_its_mean_than_the_bound_says() -> None:

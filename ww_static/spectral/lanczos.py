@@ -5,17 +5,19 @@ For X = W^T W this is Golub-Kahan-Lanczos on W. The vectors and the small matrix
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
+Product = Callable[[Vector], Vector]
 
 MOST_STEPS = 200
 _FIRST_LOOK = 16  # steps before convergence is looked at, and then every quarter more: a look costs as much as some steps
 _INSIDE = 1e-3  # how well the first value below the edge must be known
+_PROBE = 16  # steps of the search for twins of what was found
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,81 +26,120 @@ class Top:
 
     Attributes:
         values: every eigenvalue above the edge, and the largest whatever it is; float64, descending.
+        vectors: theirs, float64, shape (len(values), m), unit norm.
         above: how many are above the edge.
-        vector: of the largest, float64, shape (m,), unit norm.
-        steps: products that were taken.
+        steps: products that found them.
     """
 
     values: Vector
+    vectors: NDArray[np.float64]
     above: int
-    vector: Vector
     steps: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Krylov:
+    """What some steps have made: X V^T = V^T T but for the last column, T tridiagonal.
+
+    Attributes:
+        V: orthonormal, float64, shape (steps, m).
+        alpha, beta: diagonal of T, and beside it; float64, shape (steps,).
+        complete: the start has no part in what is left.
+    """
+
+    V: NDArray[np.float64]
+    alpha: Vector
+    beta: Vector
+    complete: bool
+
+    def pairs(self) -> tuple[Vector, NDArray[np.float64]]:
+        """Ritz values, descending, and the eigenvectors of T in columns."""
+        steps = len(self.alpha)
+        T = np.diag(self.alpha)
+        beside = np.arange(steps - 1)
+        T[beside, beside + 1] = T[beside + 1, beside] = self.beta[:-1]
+        theta, Y = np.linalg.eigh(T)
+        return theta[::-1], Y[:, ::-1]
+
+
 def largest(
-    product: Callable[[Vector], Vector],
-    m: int,
-    generator: np.random.Generator,
-    edge: float = np.inf,
-    tolerance: float = 1e-6,
+    product: Product, m: int, generator: np.random.Generator, edge: float = np.inf, tolerance: float = 1e-6
 ) -> Top | None:
     """The largest eigenvalue and all others above an edge.
 
     It goes on until the values above the edge, and the largest, have a residual below the tolerance, and until the next one is
     known to be below the edge. The error of an eigenvalue is the square of its residual over the gap to the next.
+    One start sees equal eigenvalues once; so a second one, orthogonal to what was found, looks for their twins.
 
     Args:
         product: X v of a symmetric matrix X with no negative eigenvalue, float64, shape (m,).
         m: order of X.
-        generator: draws the first vector.
+        generator: draws the first vectors.
         edge: eigenvalues above it are counted.
         tolerance: of |X y - theta y| / theta_max.
 
     Returns:
-        The upper end; None when 200 steps were not enough.
+        The upper end; None when 200 steps were not enough, or when there is a twin.
 
     Source: Golub, Kahan 1965; Parlett, The Symmetric Eigenvalue Problem, chapter 13.
     """
-    most = min(MOST_STEPS, m)
-    V = np.empty((most + 1, m))
+    found = None
+    look = _FIRST_LOOK
+    for made in _steps(product, m, generator, np.empty((0, m)), MOST_STEPS):
+        steps = len(made.alpha)
+        if steps >= look or made.complete:
+            look = steps + max(4, steps // 4)
+            found = _known(made, edge, tolerance)
+            if found is not None:
+                break
+    if found is None or found.above == 0 or found.above == m:
+        return found
+    for made in _steps(product, m, generator, found.vectors, _PROBE):
+        last = made
+    return None if float(last.pairs()[0][0]) > edge else found
+
+
+def _steps(
+    product: Product, m: int, generator: np.random.Generator, fixed: NDArray[np.float64], most: int
+) -> Iterator[_Krylov]:
+    """The Lanczos steps from a random vector, all vectors orthogonal to the fixed ones and to each other."""
+    held = len(fixed)
+    most = min(most, m - held)
+    V = np.empty((held + most + 1, m))
+    V[:held] = fixed
     alpha, beta = np.zeros(most), np.zeros(most)
-    first = generator.standard_normal(m)
-    V[0] = first / np.linalg.norm(first)
-    look = min(_FIRST_LOOK, most)
+    start = generator.standard_normal(m)
+    start -= (fixed @ start) @ fixed
+    V[held] = start / np.linalg.norm(start)
     for step in range(most):
-        r = product(V[step])
-        known = V[: step + 1]
-        alpha[step] = V[step] @ r
+        place = held + step
+        r = product(V[place])
+        alpha[step] = V[place] @ r
+        known = V[: place + 1]
         for _ in range(2):
             r = r - (known @ r) @ known
         beta[step] = np.sqrt(r @ r)
-        invariant = not beta[step] > 1e-14 * max(float(alpha.max()), 0.0)  # the start has no part in the rest
-        if not invariant:
-            V[step + 1] = r / beta[step]
-        if step + 1 < look and not invariant:
-            continue
-        look = min(most, step + 1 + max(4, (step + 1) // 4))
-        top = _seen(alpha[: step + 1], beta[: step + 1], V, edge, tolerance, invariant or step + 1 == m)
-        if top is not None or invariant:
-            return top
-    return None
+        complete = step + 1 == m - held or not beta[step] > 1e-14 * max(float(alpha.max()), 0.0)
+        yield _Krylov(V[held : place + 1], alpha[: step + 1], beta[: step + 1], complete)
+        if complete:
+            return
+        V[place + 1] = r / beta[step]
 
 
-def _seen(alpha: Vector, beta: Vector, V: NDArray[np.float64], edge: float, tolerance: float, complete: bool) -> Top | None:
-    """The upper end, if it is known well enough after these steps."""
-    steps = len(alpha)
-    T = np.diag(alpha)
-    T[np.arange(steps - 1), np.arange(1, steps)] = T[np.arange(1, steps), np.arange(steps - 1)] = beta[:-1]
-    theta, Y = np.linalg.eigh(T)
-    theta, last = theta[::-1], np.abs(Y[-1, ::-1])
-    residuals = np.zeros(steps) if complete else beta[-1] * last / max(float(theta[0]), 1e-300)
+def _known(made: _Krylov, edge: float, tolerance: float) -> Top | None:
+    """The upper end, if it is known well enough."""
+    theta, Y = made.pairs()
+    steps = len(theta)
+    residuals = np.zeros(steps)
+    if not made.complete:
+        residuals = made.beta[-1] * np.abs(Y[-1]) / max(float(theta[0]), 1e-300)
     above = int(np.count_nonzero(theta > edge))
     count = max(above, 1)
     if not (residuals[:count] <= tolerance).all():
         return None
-    if above and above < steps and not complete and residuals[above] > min(_INSIDE, (edge - theta[above]) / theta[0]):
+    inside = above == steps or residuals[above] > min(_INSIDE, (edge - theta[above]) / theta[0])
+    if above and not made.complete and inside:
         return None  # another eigenvalue may be hidden there
-    if above == steps and not complete:
-        return None
-    y = Y[:, ::-1][:, 0] @ V[:steps]
-    return Top(theta[:count].copy(), above, y / np.linalg.norm(y), steps)
+    vectors = Y[:, :count].T @ made.V
+    vectors /= np.linalg.norm(vectors, axis=1)[:, None]
+    return Top(theta[:count].copy(), vectors, above, steps)

@@ -112,7 +112,7 @@ def upper_end(W: Matrix, edge: float, generator: np.random.Generator, backend: s
         limit = math.ldexp(edge, -2 * W.exponent)
         top = lanczos.largest(sums.product, m, generator, limit)
         if top is not None:
-            largest = sum(float(np.square(block @ top.vector).sum()) for block in W.blocks())
+            largest = sum(float(np.square(block @ top.vectors[0]).sum()) for block in W.blocks())
             above = max(top.above, 1) if largest > edge else 0
             if float(top.values[0]) + gain_of(sums.columns, n) <= limit:
                 return Upper(largest, above, 0)
