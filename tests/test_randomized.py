@@ -308,3 +308,17 @@ def test_the_memory_of_replicas_is_what_is_stated(save: Writer, shape: tuple[int
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak <= max(analysis.memory_wanted(view), analysis.memory_permuted(view, options))
+
+
+def test_fast_spectra_have_exact_replicas(save: Writer) -> None:
+    W = gaussian(500, 300)
+    W[3, 3] = 4.0
+    path = save({"w.weight": W.astype(np.float32)})
+    exact, fast = randomized(path), randomized(path, precision="fast")
+    for name in ("max_rand_eval", "max_rand_eval_sd", "num_traps", "num_traps_demeaned", "trap_ratio", "rand_sigma_mp"):
+        assert getattr(fast, name) == getattr(exact, name), name
+    assert fast.ww_softrank == pytest.approx(exact.ww_softrank, rel=1e-4)
+    assert fast.null_reasons is not None
+    assert {fast.null_reasons[name] for name in ("rand_distance", "rand_jsd", "w1_rand_distance", "tw_edge", "sigma_mp")} == {
+        "precision"
+    }

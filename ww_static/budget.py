@@ -25,14 +25,14 @@ class Budget:
         total: private memory that all processes together may hold.
         overhead: of the parent, with all rows and the tables made of them, of the server that forks workers, and of one
             worker.
-        options: what is computed.
         backend: what computes the spectra; how much memory they take depends on it.
+        options: what is computed.
     """
 
     total: int
     overhead: int
-    options: Options = field(default_factory=Options)
     backend: str = lapack.NUMPY
+    options: Options = field(default_factory=Options)
 
     def fits(self, view: LayerView) -> bool:
         """Whether the row can be computed at all, alone; one that is skipped takes nothing."""
@@ -81,4 +81,4 @@ def budget_of(views: Sequence[LayerView], options: Options, max_memory: int | No
     if options.wants_esd:
         overhead += sum(memory.CURVES_BYTES + memory.EIGENVALUE_BYTES * (view.num_evals or 0) for view in views)
     total = max_memory or int(memory.SHARE * memory.available_bytes())
-    return Budget(total, overhead, options)
+    return Budget(total, overhead, options=options)
