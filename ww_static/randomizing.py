@@ -108,6 +108,7 @@ class _Source:
             W, _ = self.matrix(replica, number)
             spectra.append(upper.spectrum(W, self.backend))
             gains.append(upper.gain(W))
+            del W  # else it would be held while the next one is made
         return spectra, gains
 
     def replica(self, replica: int, spectra: Sequence[Spectrum], gains: Sequence[float], found: Bulk | Missing) -> Replica:
@@ -121,6 +122,7 @@ class _Source:
             if float(one.eigenvalues[-1]) + gain > edge:
                 W, generator = self.matrix(replica, number)
                 centered += upper.upper_end(W, edge, generator, self.backend).above_centered
+                del W
         traps = len(values) - int(np.searchsorted(values, found.tw_edge, side="right"))
         return Replica(float(values[-1]), traps, centered, values)
 
@@ -131,6 +133,7 @@ class _Source:
         for number in range(len(self.view.matrices)):
             W, generator = self.matrix(replica, number)
             ends.append(upper.upper_end(W, edge, generator, self.backend))
+            del W
         largest = max(one.largest for one in ends) * self.row.factor
         if isinstance(found, Missing):
             return Replica(largest, None, None)
