@@ -42,6 +42,7 @@ class Options:
         esd: ``none``, or the precision that the ESD arrays are kept with.
         precision: ``exact`` (float64), or ``fast`` (float32: metrics of the tail and norms only, to a stated error).
         seed: of everything random.
+        blas_threads: of each worker; more than one change the last bits of what they compute.
     """
 
     metrics: tuple[str, ...] = ("default",)
@@ -54,6 +55,7 @@ class Options:
     esd: str = "none"
     precision: str = "exact"
     seed: int = 0
+    blas_threads: int = 1
 
     def __post_init__(self) -> None:
         chosen = set(self.metrics)
@@ -75,6 +77,8 @@ class Options:
                 raise UsageError(f"kind '{kind}' is not known; known are: {', '.join(KINDS)}")
         if type(self.seed) is not int or self.seed < 0:
             raise UsageError(f"--seed is a number from 0, not {self.seed!r}")
+        if type(self.blas_threads) is not int or self.blas_threads < 1:
+            raise UsageError(f"--blas-threads is a positive number, not {self.blas_threads!r}")
         for pattern in self.layers:
             _matcher(pattern)
 

@@ -55,7 +55,9 @@ def _krylov(solve: Solve, m: int) -> NDArray[np.float64] | None:
     steps = min(m, _MOST_STEPS)
     V = np.empty((steps, m))
     diagonal, beside = np.zeros(steps), np.zeros(steps)
-    v: NDArray[np.float64] = 0.5 + (np.arange(1.0, m + 1) * _GOLDEN) % 1  # irregular, so that no structure of W is orthogonal to it
+    v: NDArray[np.float64] = (
+        0.5 + (np.arange(1.0, m + 1) * _GOLDEN) % 1
+    )  # irregular, so that no structure of W is orthogonal to it
     v = v / np.linalg.norm(v)
     for j in range(steps):
         V[j] = v
