@@ -17,9 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ww_static import memory, protocol, schema
+from ww_static.analysis import need
 from ww_static.budget import Budget
 from ww_static.facts import Facts
 from ww_static.layers import LayerView, layer_table
+from ww_static.options import Options
 
 DOCS = Path(__file__).resolve().parent
 COMMANDS = ("", "analyze", "describe", "readers", "readers list", "readers check", "schema", "doctor")
@@ -82,6 +84,12 @@ def budget(total: int, backend: str) -> Budget:
     return Budget(total, memory.BASE_BYTES + memory.ROW_BYTES, backend)
 
 
+def admits(total: int, backend: str, m: int) -> bool:
+    """Whether the row of M columns is computed under a limit of so many bytes."""
+    view = row_of(m)
+    return budget(total, backend).fits(view, need(view, Options()))
+
+
 def first(holds: Callable[[int], bool], most: int) -> int:
     """The first number from 1 on for which it holds, by halving; `most` when there is none below."""
     low, high = 0, most
@@ -93,12 +101,12 @@ def first(holds: Callable[[int], bool], most: int) -> int:
 
 def least_limit(m: int, backend: str) -> int:
     """The smallest limit on the private memory of a run, in bytes, under which the row of M columns is computed."""
-    return first(lambda total: budget(total, backend).fits(row_of(m)), _MOST_BYTES)
+    return first(lambda total: admits(total, backend, m), _MOST_BYTES)
 
 
 def largest_side(total: int, backend: str) -> int:
     """The largest M that is computed under a limit of so many bytes."""
-    return first(lambda m: not budget(total, backend).fits(row_of(m)), _MOST_SIDE) - 1
+    return first(lambda m: not admits(total, backend, m), _MOST_SIDE) - 1
 
 
 def matrices_table() -> str:
