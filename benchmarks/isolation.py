@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import ww_static as ww
-from benchmarks import measure, models
+from benchmarks import models, tables
 from ww_static.errors import WorkerDiedError
 from ww_static.executors import InlineExecutor, WorkerExecutor, hired
 from ww_static.spawning import start_server
@@ -22,12 +22,13 @@ _ROUNDS = 15
 
 def main() -> None:
     """Measures and prints a table."""
-    print(f"machine: {measure.machine()}")
+    tables.opening("what isolation costs")
     path = models.written("one-small.safetensors", models.small(1))
     lines = [*_starts(), *_runs(path), *_commands(path)]
-    print("| what | ms |\n|---|---|")
+    tables.header("what", "ms")
     for words, seconds in lines:
-        print(f"| {words} | {seconds * 1e3:.1f} |")
+        tables.row(words, f"{seconds * 1e3:.1f}")
+    tables.closing()
 
 
 def _starts() -> list[tuple[str, float]]:

@@ -187,14 +187,6 @@ def alternating(sides: Sequence[Callable[[], Measurement]], rounds: int = 3, pat
     return [median(found) for found in taken]
 
 
-def numbers(found: Measurement) -> str:
-    """A measurement in words."""
-    return (
-        f"exit {found.exit_code}, wall {found.wall:.2f} s, CPU {found.cpu:.2f} s, "
-        f"peak private memory {found.peak.total / MIB:.0f} MiB"
-    )
-
-
 def machine() -> str:
     """Core name, processors and load average in one line."""
     name = "unknown"

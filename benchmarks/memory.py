@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from benchmarks import measure, models
+from benchmarks import measure, models, tables
 
 LIMIT_MIB = 600
 _COMMAND = str(Path(sys.executable).parent / "ww-static")
@@ -29,17 +29,27 @@ def main() -> None:
     else:
         name, tensors, extra = f"tall-and-{arguments.squares}", models.one_tall_and_squares(arguments.squares), []
     path = models.written(f"{name}.safetensors", tensors)
-    print(f"machine: {measure.machine()}")
-    print(f"file: {len(tensors)} tensors, {path.stat().st_size / 2**30:.2f} GiB of BF16", flush=True)
+    tables.opening(f"private memory of all processes, {len(tensors)} tensors, {path.stat().st_size / 2**30:.2f} GiB of BF16")
+    tables.header(
+        "command",
+        "peak private MiB",
+        "share of the limit",
+        "exit",
+        "rows",
+        "wall s",
+        "CPU s",
+        "MiB at the peak, process by process",
+    )
     _describe(path)
     for jobs in arguments.jobs:
         _analyze(path, jobs, arguments.limit, extra)
+    tables.closing()
 
 
 def _describe(path: Path) -> None:
     log = models.CACHE / "describe.log"
     found = measure.alternating([lambda: measure.run([_COMMAND, "describe", str(path)], log)])[0]
-    print(f"describe: {measure.numbers(found)}", flush=True)
+    _line("`describe`", found, "", "")
 
 
 def _analyze(path: Path, jobs: str, limit: int, extra: Sequence[str]) -> None:
@@ -47,14 +57,18 @@ def _analyze(path: Path, jobs: str, limit: int, extra: Sequence[str]) -> None:
     out.unlink(missing_ok=True)
     words = [*extra, "--max-memory", f"{limit}MiB", "--jobs", jobs]
     found = measure.run([_COMMAND, "analyze", str(path), "-o", str(out), *words], models.CACHE / f"memory-{jobs}.log")
-    over = found.peak.total / measure.MIB / limit
-    print(f"analyze {' '.join(words)}: {measure.numbers(found)}, {over:.2f} of the limit")
-    shares = ", ".join(f"{label} {size / measure.MIB:.0f}" for label, size in found.peak.shares)
-    print(f"  at the peak, {found.peak.seconds:.1f} s after the start, MiB: {shares}")
     rows = pq.read_table(out, columns=["status", "reason"]).to_pylist() if out.exists() else []
-    counts = collections.Counter((row["status"], row["reason"]) for row in rows)
-    print("  rows: " + (", ".join(f"{count} {status} ({reason})" for (status, reason), count in counts.items()) or "none"))
-    sys.stdout.flush()
+    counts = collections.Counter(" ".join(filter(None, (row["status"], row["reason"]))) for row in rows)
+    told = ", ".join(f"{count} {words}" for words, count in counts.items()) or "none"
+    _line(f"`analyze {' '.join(words)}`", found, f"{found.peak.total / measure.MIB / limit:.2f}", told)
+
+
+def _line(command: str, found: measure.Measurement, share: str, rows: str) -> None:
+    shares = ", ".join(f"{label} {size / measure.MIB:.0f}" for label, size in found.peak.shares)
+    tables.row(
+        command, f"{found.peak.total / measure.MIB:.0f}", share, str(found.exit_code), rows, f"{found.wall:.1f}",
+        f"{found.cpu:.1f}", shares,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

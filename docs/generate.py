@@ -17,15 +17,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ww_static import memory, protocol, schema
+from ww_static.analysis import need
 from ww_static.budget import Budget
 from ww_static.facts import Facts
 from ww_static.layers import LayerView, layer_table
+from ww_static.options import Options
 
 DOCS = Path(__file__).resolve().parent
 COMMANDS = ("", "analyze", "describe", "readers", "readers list", "readers check", "schema", "doctor")
 WIDTH = "100"
 MIB = 2**20
-BACKENDS = ("two-stage", "numpy")  # any name but numpy's stands for the routines that are called directly
+# backend and precision; any name but numpy's stands for the routines that are called directly
+WAYS = (("two-stage", "exact"), ("numpy", "exact"), ("two-stage", "fast"))
 SIDES = (768, 1024, 2048, 4096, 8192, 16_384)
 CONTAINERS = (512, 1024, 2048, 4096, 8192)  # MiB
 _MOST_BYTES, _MOST_SIDE = 2**50, 2**17
@@ -77,9 +80,15 @@ def row_of(m: int) -> LayerView:
     return layer_table([protocol.TensorSpec("layer.weight", "BF16", (m, m), "model.safetensors")], Facts())[0]
 
 
-def budget(total: int, backend: str) -> Budget:
-    """The budget of a run with one row, that may hold so many bytes."""
-    return Budget(total, memory.BASE_BYTES + memory.ROW_BYTES, backend)
+def overhead() -> int:
+    """What the processes of a run with one row take, in bytes."""
+    return memory.BASE_BYTES + memory.ROW_BYTES
+
+
+def admits(total: int, way: tuple[str, str], m: int) -> bool:
+    """Whether the row of M columns is computed under a limit of so many bytes."""
+    (backend, precision), view = way, row_of(m)
+    return Budget(total, overhead(), backend).fits(view, need(view, Options(precision=precision)))
 
 
 def first(holds: Callable[[int], bool], most: int) -> int:
@@ -91,22 +100,24 @@ def first(holds: Callable[[int], bool], most: int) -> int:
     return high
 
 
-def least_limit(m: int, backend: str) -> int:
+def least_limit(m: int, way: tuple[str, str]) -> int:
     """The smallest limit on the private memory of a run, in bytes, under which the row of M columns is computed."""
-    return first(lambda total: budget(total, backend).fits(row_of(m)), _MOST_BYTES)
+    return first(lambda total: admits(total, way, m), _MOST_BYTES)
 
 
-def largest_side(total: int, backend: str) -> int:
+def largest_side(total: int, way: tuple[str, str]) -> int:
     """The largest M that is computed under a limit of so many bytes."""
-    return first(lambda m: not budget(total, backend).fits(row_of(m)), _MOST_SIDE) - 1
+    return first(lambda m: not admits(total, way, m), _MOST_SIDE) - 1
 
 
 def matrices_table() -> str:
     """What a row takes, and the smallest limit under which it is computed, by M: found by asking a budget."""
-    lines = ["| M | two-stage: row, MiB | least `--max-memory`, MiB | `numpy`: row, MiB | least `--max-memory`, MiB |"]
-    lines.append("|---|---|---|---|---|")
+    names = ["M"]
+    for backend, precision in WAYS:
+        names += [f"{backend}, {precision}: row, MiB", "least `--max-memory`, MiB"]
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for m in SIDES:
-        limits = [(least_limit(m, backend), budget(0, backend).overhead) for backend in BACKENDS]
+        limits = [(least_limit(m, way), overhead()) for way in WAYS]
         cells = [str(-(-size // MIB)) for total, overhead in limits for size in (total - overhead, total)]
         lines.append(f"| {m} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -114,10 +125,11 @@ def matrices_table() -> str:
 
 def containers_table() -> str:
     """The largest M that a container admits when no limit is given."""
-    lines = ["| container | default limit, MiB | largest M, two-stage | largest M, `numpy` |", "|---|---|---|---|"]
+    names = ["container", "default limit, MiB", *(f"largest M, {backend}, {precision}" for backend, precision in WAYS)]
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for size in CONTAINERS:
         total = int(memory.SHARE * size * MIB)
-        sides = " | ".join(str(largest_side(total, backend)) for backend in BACKENDS)
+        sides = " | ".join(str(largest_side(total, way)) for way in WAYS)
         lines.append(f"| {f'{size // 1024} GiB' if size >= 1024 else f'{size} MiB'} | {total // MIB} | {sides} |")
     return "\n".join(lines) + "\n"
 

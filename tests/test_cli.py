@@ -60,10 +60,20 @@ def test_version_and_help_load_no_numpy() -> None:
     assert run("--version").stdout == f"ww-static {ww_static.__version__}\n"
 
 
+@pytest.mark.parametrize("kind", ["json", "jsonl", "csv", "table"])
+def test_the_process_that_shares_out_the_work_loads_no_numpy(model: Path, kind: str) -> None:
+    script = (
+        "import sys\nfrom ww_static.cli import main\n"
+        f"try: main(['analyze', {str(model)!r}, '-f', {kind!r}])\nexcept SystemExit as end: assert not end.code, end.code\n"
+        "assert not {'numpy', 'pyarrow', 'ml_dtypes'} & set(sys.modules), set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
 def test_import_loads_no_numpy_and_analysis_loads_no_framework(model: Path) -> None:
     script = (
         "import sys, ww_static\nassert 'numpy' not in sys.modules\n"
-        f"ww_static.analyze({str(model)!r}).layers\n"
+        f"result = ww_static.analyze({str(model)!r})\nassert 'numpy' not in sys.modules\nresult.layers\n"
         "assert not {'torch', 'tensorflow', 'jax', 'keras', 'scipy', 'polars'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

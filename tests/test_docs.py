@@ -25,7 +25,7 @@ FIRST = frozenset(("FormatError", "LimitError", "UnsafeFileError", "UnknownForma
 # Calls all of whose texts are words: Kind(name, source, confidence, reason).
 EVERY = frozenset(("Kind",))
 KEYWORDS = frozenset(("reason", "category"))
-# Calls with a reason at a place: analysis.skipped(reader, view, survey, options, reason), and failed.
+# Calls with a reason at a place: blanks.skipped(reader, view, survey, options, reason), and failed.
 PLACED = {"skipped": 4, "failed": 4}
 WORD = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*")
 # What a call of FIRST may have in place of a literal: the category of an error that is passed on.

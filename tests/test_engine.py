@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from collections import Counter
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import pytest
 import ww_static as ww
 from conftest import Writer
 from support import safetensors_bytes
-from ww_static import analysis, engine, memory, models, tasks
+from ww_static import analysis, costs, engine, memory, models, tasks
 from ww_static.errors import FormatError
 from ww_static.executors import InlineExecutor, hired
 from ww_static.options import Options
@@ -131,21 +133,87 @@ def test_runs_in_several_threads_do_not_disturb_each_other(save: Writer) -> None
 
 
 def test_an_executor_gets_all_the_work_that_memory_allows(save: Writer) -> None:
-    import threading
-
     together = threading.Barrier(4, timeout=60)
 
-    class Counting(ThreadPoolExecutor):
+    class Together(ThreadPoolExecutor):
         def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
             def task() -> Any:
-                if fn is tasks.spectrum_of_view:
+                if fn is tasks.spectra_of_views:
                     together.wait()  # four at a time, or this breaks
                 return fn(*args, **kwargs)
 
             return super().submit(task)
 
-    with Counting(4) as pool:
-        assert len(ww.analyze(save({f"l{i}.weight": matrix(i) for i in range(8)}), executor=pool)) == 8
+    with Together(4) as pool:
+        assert len(ww.analyze(save({f"l{i}.weight": matrix(i, 400, 300) for i in range(8)}), executor=pool)) == 8
+
+
+def test_a_spectrum_waits_for_tensors_of_its_own_shape_only(save: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The survey of one shape ends only when the spectrum of another has begun; twins are found all the same."""
+    W = matrix(7)
+    path = save({"early.weight": matrix(1, 70, 30), "late.0.weight": W, "late.1.weight": W})
+    expected = ww.analyze(path)
+    begun = threading.Event()
+
+    class Watching(ThreadPoolExecutor):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            def task() -> Any:
+                if fn is tasks.spectra_of_views:
+                    begun.set()
+                if fn is tasks.survey_tensors and args[1] == ("late.1.weight",):
+                    assert begun.wait(60)
+                return fn(*args, **kwargs)
+
+            return super().submit(task)
+
+    monkeypatch.setattr(costs, "_SURVEYED", 1)
+    with Watching(2) as pool:
+        result = ww.analyze(path, executor=pool)
+    assert result.rows == expected.rows
+    assert [row.tied_to for row in result] == [None, None, "late.0.weight"]
+
+
+class Counting(InlineExecutor):
+    """Runs tasks here, and counts them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.calls[fn.__name__] += 1
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_the_taps_of_a_large_convolution_are_shared_out(save: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By parts or as a whole, in one worker or in two: the same rows, of sound, broken and rank-deficient taps."""
+    rng = np.random.default_rng(4)
+    sound, broken, flat = (rng.standard_t(3, (80, 70, 3, 3)).astype(np.float32) for _ in range(3))
+    broken[3, 4, 2, 1] = np.nan
+    flat[:, 7] = flat[:, 8]
+    path = save(
+        {"sound.weight": sound, "broken.weight": broken, "flat.weight": flat, "twin.weight": sound, "dense.weight": matrix(1)}
+    )
+    expected = ww.analyze(path)
+    assert {row.name: row.reason for row in expected}["broken.weight"] == "nonfinite"
+    monkeypatch.setattr(costs, "_SMALL", 0.0)
+    monkeypatch.setattr(costs, "_LARGE", 0.0)
+    monkeypatch.setattr(costs, "_SHARE", costs._PER_ROW / 4)
+    for jobs in (1, 2):
+        assert ww.analyze(path, jobs=jobs).rows == expected.rows
+    with Counting() as counting:
+        assert ww.analyze(path, executor=counting).rows == expected.rows
+    assert counting.calls["spectra_of_matrices"] >= 3 * 4
+    assert [one.tied_to for one in expected if one.name == "twin.weight"] == ["sound.weight"]
+
+
+def test_shares_cover_every_matrix_once() -> None:
+    assert costs.shares(9, 0.9) == [slice(0, 9)]
+    for matrices in (1, 2, 9, 49, 1000):
+        for seconds in (1.1, 3.0, 1000.0):
+            parts = costs.shares(matrices, seconds)
+            assert [place for part in parts for place in range(matrices)[part]] == list(range(matrices))
+            assert len(parts) == min(matrices, int(seconds / costs._SHARE))
 
 
 def test_a_matrix_that_lapack_gives_up_on_is_a_row(save: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,11 +263,16 @@ def test_progress_reaches_its_total(save: Writer) -> None:
 
 
 class Failing(Executor):
-    """Runs tasks here, but the spectrum of one layer fails as only a bug of ours can."""
+    """Runs tasks here, but the spectrum of one layer fails as only a bug of ours can, and with it those of its task."""
+
+    def __init__(self) -> None:
+        self.tasks: list[list[str]] = []
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        if fn is tasks.spectrum_of_view and args[1].spec.name == "layer.2.weight":
+        names = [job.view.spec.name for job in args[1]] if fn is tasks.spectra_of_views else []
+        self.tasks += [names] if names else []
+        if "layer.2.weight" in names:
             future.set_exception(ZeroDivisionError("division by zero"))
         else:
             future.set_result(fn(*args, **kwargs))
@@ -209,7 +282,9 @@ class Failing(Executor):
 def test_a_bug_costs_one_row_and_the_exit_code_says_so(save: Writer) -> None:
     path = save(some())
     clean = {row.name: row for row in ww.analyze(path)}
-    result = ww.analyze(path, executor=Failing())
+    failing = Failing()
+    result = ww.analyze(path, executor=failing)
+    assert failing.tasks == [[f"layer.{i}.weight" for i in range(5)], *([f"layer.{i}.weight"] for i in range(5))]
     for row in result:
         if row.name == "layer.2.weight":
             assert (row.status, row.reason) == ("failed", "internal_error")
@@ -297,6 +372,7 @@ def test_fixture_of_bad_options() -> None:
         ({"max_memory": "lots"}, "'lots' is not a size"),
         ({"layers": "re:("}, "not a regular expression"),
         ({"seed": -1}, "--seed"),
+        ({"blas_threads": 0}, "--blas-threads is a positive number"),
         ({"readers": ["nope"]}, "reader 'nope' is not installed"),
     ):
         with pytest.raises(ww.UsageError, match=words):
@@ -344,6 +420,19 @@ def test_python_interruption_is_not_swallowed(save: Writer) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         ww.analyze(save(some()), progress=stop)
+
+
+def test_blas_threads_are_recorded_and_never_more_than_processors(save: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "processors", lambda: 2)
+    path = save({"a.weight": matrix(1, 400, 300)})
+    alone, shared = ww.analyze(path), ww.analyze(path, jobs="auto", blas_threads=2)
+    assert (alone.parameters["blas_threads"], shared.parameters["blas_threads"]) == (1, 2)
+    assert alone.rows[0].params_id != shared.rows[0].params_id
+    assert shared.rows[0].alpha == pytest.approx(alone.rows[0].alpha, rel=1e-9)
+    with pytest.raises(ww.UsageError, match="2 jobs with 2 BLAS threads each are more than 2 processors"):
+        ww.analyze(path, jobs=2, blas_threads=2)
+    with pytest.raises(ww.UsageError, match="1 jobs with 3 BLAS threads"):
+        ww.analyze(path, blas_threads=3)
 
 
 def test_blas_gets_its_threads_back(save: Writer) -> None:

@@ -24,7 +24,7 @@ import pytest
 
 import ww_static as ww
 from support import ROOT, safetensors_bytes
-from ww_static.confinement import Allowance
+from ww_static.confinement import Allowance, blas_threads
 from ww_static.errors import WorkerDiedError
 from ww_static.executors import InlineExecutor, WorkerExecutor
 from ww_static.results import Result
@@ -228,7 +228,7 @@ def test_the_parent_opens_and_maps_nothing_of_a_model(evil: Path) -> None:
                 touched.append((event, arguments[:2]))
         sys.addaudithook(watch)
         from ww_static import cli
-        code = cli._run([*command, folder, "-f", "json"])
+        code = cli.run([*command, folder, "-f", "json"])
         assert code == 0, code
         assert touched == [], touched
         open(os.path.join(folder, "config.json")).close()
@@ -429,3 +429,19 @@ def test_an_argument_that_holds_up_its_worker_costs_itself_only(evil: Path, work
     assert len(rows_of(result, "model")) == 3
     (row,) = [row for row in result.rows if row.status == "error"]
     assert row.message == "the path holds a NUL character"
+
+
+def blas_counts(threads: int) -> tuple[set[int], set[int]]:
+    from threadpoolctl import threadpool_info
+
+    def now() -> set[int]:
+        return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
+
+    with blas_threads(threads):
+        within = now()
+    return within, now()
+
+
+def test_a_worker_has_one_blas_thread_unless_it_is_given_more_for_a_while(workers: WorkerExecutor) -> None:
+    for threads in (1, 2, 1):
+        assert workers.submit(blas_counts, threads).result(60) == ({threads}, {1})

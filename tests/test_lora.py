@@ -12,7 +12,7 @@ import pytest
 import ww_static as ww
 from lora_files import CONFIG, MODULE, convolution, delta_row, delta_rows, dense, factors, pair, write
 from support import bfloat16_bits
-from ww_static import analysis, layers
+from ww_static import analysis, layers, surveys
 from ww_static.facts import Facts
 from ww_static.protocol import TensorSpec
 from ww_static.seam import open_checkpoint
@@ -200,9 +200,9 @@ def test_the_memory_that_is_planned_holds_what_is_needed(tmp_path: Path, out: in
     with open_checkpoint(path) as checkpoint:
         views = layers.layer_table(checkpoint.tensors, Facts())
         view = next(view for view in views if view.kind == "lora_delta")
-        surveys = {spec.name: analysis.survey(checkpoint, spec) for spec in checkpoint.tensors}
-        survey = analysis.joined(view, surveys)
-        assert isinstance(survey, analysis.Survey)
+        found = {spec.name: analysis.survey(checkpoint, spec) for spec in checkpoint.tensors}
+        survey = surveys.joined(view, found)
+        assert isinstance(survey, surveys.Survey)
         tracemalloc.start()
         analysis._products(checkpoint, view, survey)
         peak = tracemalloc.get_traced_memory()[1]

@@ -14,7 +14,8 @@ from support import ROOT, load_module
 from ww_static.spectral import lapack
 
 MIB = 2**20
-DIRECT = lapack.backend_name() != lapack.NUMPY
+# precision, and the place of its columns
+WAYS = [("exact", 1)] if lapack.backend_name() == lapack.NUMPY else [("exact", 0), ("fast", 2)]
 
 
 def table(name: str) -> list[list[str]]:
@@ -34,27 +35,33 @@ def square(path: Path, m: int) -> Path:
     return path
 
 
-def outcome(path: Path, limit: int) -> tuple[int, str, str | None]:
+def outcome(path: Path, limit: int, precision: str) -> tuple[int, str, str | None]:
     """Exit code, status and reason of the one row under a limit in bytes."""
-    words = ["analyze", str(path), "--max-memory", f"{limit}B", "--format", "json"]
+    words = ["analyze", str(path), "--max-memory", f"{limit}B", "--precision", precision, "--format", "json"]
     done = subprocess.run([sys.executable, "-m", "ww_static", *words], capture_output=True, text=True, check=False)
     row = json.loads(done.stdout)["layers"][0]
     return done.returncode, row["status"], row.get("reason")
 
 
+@pytest.mark.parametrize(("precision", "place"), WAYS)
 @pytest.mark.parametrize(
     "cells", [cells for cells in table("matrices") if int(cells[0]) <= 2048], ids=lambda cells: f"M={cells[0]}"
 )
-def test_a_matrix_is_computed_at_its_least_limit_and_not_a_mib_below(cells: list[str], tmp_path: Path) -> None:
-    path, least = square(tmp_path / "m.safetensors", int(cells[0])), int(cells[2 if DIRECT else 4])
-    assert outcome(path, least * MIB)[:2] == (0, "success")
-    assert outcome(path, (least - 1) * MIB) == (3, "skipped", "memory_limit")
+def test_a_matrix_is_computed_at_its_least_limit_and_not_a_mib_below(
+    cells: list[str], precision: str, place: int, tmp_path: Path
+) -> None:
+    path, least = square(tmp_path / "m.safetensors", int(cells[0])), int(cells[2 + 2 * place])
+    assert outcome(path, least * MIB, precision)[:2] == (0, "success")
+    assert outcome(path, (least - 1) * MIB, precision) == (3, "skipped", "memory_limit")
 
 
+@pytest.mark.parametrize(("precision", "place"), WAYS)
 @pytest.mark.parametrize("cells", table("containers"), ids=lambda cells: cells[0])
-def test_one_column_more_than_a_container_admits_is_refused(cells: list[str], tmp_path: Path) -> None:
+def test_one_column_more_than_a_container_admits_is_refused(
+    cells: list[str], precision: str, place: int, tmp_path: Path
+) -> None:
     generate = load_module(ROOT / "docs" / "generate.py", "docs_generate")
     size = {"MiB": 1, "GiB": 1024}[cells[0].split()[1]] * int(cells[0].split()[0])
-    total, m = int(generate.memory.SHARE * size * MIB), int(cells[2 if DIRECT else 3])
-    assert generate.largest_side(total, generate.BACKENDS[0 if DIRECT else 1]) == m
-    assert outcome(square(tmp_path / "m.safetensors", m + 1), total) == (3, "skipped", "memory_limit")
+    total, m = int(generate.memory.SHARE * size * MIB), int(cells[2 + place])
+    assert generate.largest_side(total, generate.WAYS[place]) == m
+    assert outcome(square(tmp_path / "m.safetensors", m + 1), total, precision) == (3, "skipped", "memory_limit")

@@ -10,9 +10,14 @@ def main() -> None:
     """Loads and runs the command line."""
     _hold_standard_streams()
     try:
-        from ww_static.cli import main as run
+        from ww_static import starting
 
-        run()
+        sys.meta_path.insert(0, starting.NoPandas())
+        if starting.reads_files(sys.argv[1:]):
+            starting.begin()
+        from ww_static.cli import run
+
+        starting.leave(run())
     except KeyboardInterrupt:
         sys.exit(130)
 

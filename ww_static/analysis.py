@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from ww_static import dtypes, randomizing, reading
+from ww_static import blanks, dtypes, randomizing, reading
+from ww_static.budget import Need, Permute, Room
 from ww_static.errors import FormatError, NonFiniteError, NotConvergedError
-from ww_static.geometry import Taps
+from ww_static.geometry import Matrix, Taps
 from ww_static.layers import LayerView
 from ww_static.measured import Measured, measure
 from ww_static.metrics import METRICS, OF_FAST, Metric, Value, doubles
 from ww_static.options import Options
 from ww_static.protocol import Limits, TensorSpec
-from ww_static.rows import DEFINITIONS_VERSION, LayerRow
+from ww_static.rows import LayerRow
 from ww_static.seam import OpenCheckpoint
 from ww_static.spectral import lapack, stacked
 from ww_static.spectral.eigen import LARGEST_SVD, Method, Spectrum, dtype_of, spectrum_of_blocks, svd_bytes, triangle
@@ -29,23 +30,7 @@ from ww_static.spectral.powerlaw import TailFit
 from ww_static.spectral.randomized import Randomized
 from ww_static.spectral.stacked import stacked_spectra
 from ww_static.spectral.statistics import Moments, merged, moments
-
-Permute = Literal["fits", "too_large"]  # whether the permuted matrices of a row fit into the memory of the run
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What one pass over the stored values of a tensor tells.
-
-    Attributes:
-        content_hash: sha256 of dtype, shape and little-endian row-major stored values; None when it was not read.
-        moments: counts and central sums; None for complex numbers, and for a product of factors.
-        factors: of a product s B A: the surveys of A and B.
-    """
-
-    content_hash: str | None = None
-    moments: Moments | None = None
-    factors: tuple[Survey, ...] = ()
+from ww_static.surveys import Survey
 
 
 def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
@@ -63,26 +48,6 @@ def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
         if numbers:
             total = merged(total, moments(dtypes.widen(block, reading.value_dtype(spec))))
     return Survey(digest.hexdigest(), total if numbers else None)
-
-
-def joined(view: LayerView, surveys: Mapping[str, Survey | BaseException]) -> Survey | BaseException:
-    """The survey of a view from those of its tensors, by their names; the first that failed, if one did.
-
-    The fingerprint of a product s B A is the sha256 of those of A and B, and of s.
-    """
-    found = [surveys.get(spec.name, Survey()) for spec in view.tensors]
-    factors: list[Survey] = []
-    for one in found:
-        if isinstance(one, BaseException):
-            return one
-        factors.append(one)
-    if view.left is None:
-        return factors[0] if factors else Survey()
-    hashes = [one.content_hash for one in factors]
-    if None in hashes:
-        return Survey(factors=tuple(factors))
-    text = "\n".join(("lora_delta", *map(str, hashes), repr(view.factor)))
-    return Survey(hashlib.sha256(text.encode()).hexdigest(), None, tuple(factors))
 
 
 def memory_needed(view: LayerView, backend: str = lapack.NUMPY, precision: str = "exact") -> int:
@@ -115,18 +80,32 @@ def memory_permuted(view: LayerView, options: Options, backend: str = lapack.NUM
     return randomizing.random_bytes(view, backend, replicas if options.full_replicas else 1) + _held_bytes(view.spec)
 
 
-def flops(view: LayerView, options: Options | None = None) -> float:
-    """Estimated floating-point operations of a row: N M^2 for X, 4.5 M^3 for its eigenvalues, per matrix; and its replicas."""
-    extra = randomizing.random_flops(view, options) if options is not None else 0.0
-    return _plain_flops(view) + extra
+def flops(view: LayerView) -> float:
+    """Estimated floating-point operations of a row: N M^2 for X, and kappa M^3 for its eigenvalues, per matrix.
 
-
-def _plain_flops(view: LayerView) -> float:
+    kappa is 4.5 where they are reduced in one stage, 2.4 where in two, in the time of a product: a measure, not a count.
+    """
     if not view.n or not view.m:
         return 0.0
     if view.left is not None and view.sides is not None:
         return len(view.matrices) * product_flops(*view.sides, view.left.shape[1])
-    return float(len(view.matrices) * (view.n * view.m**2 + 4.5 * view.m**3))
+    kappa = 2.4 if lapack.is_two_stage(view.m) else 4.5
+    return float(len(view.matrices) * (view.n * view.m**2 + kappa * view.m**3))
+
+
+def need(view: LayerView, options: Options) -> Need:
+    """What the row of a view will take: found out where the model is opened, for a process that loads no numpy."""
+
+    def room(backend: str) -> Room:
+        return Room(
+            memory_needed(view, backend, options.precision),
+            memory_wanted(view, backend, options.precision),
+            memory_permuted(view, options, backend),
+        )
+
+    whole = view.left is not None or _is_stack(view, options.precision)
+    parts = 1 if whole else len(view.matrices)
+    return Need(flops(view), room(lapack.NUMPY), room(lapack.BEST), parts, randomizing.random_flops(view, options))
 
 
 def analyze_view(
@@ -136,6 +115,7 @@ def analyze_view(
     options: Options,
     method: Method = "auto",
     backend: str = lapack.BEST,
+    known: Sequence[Spectrum] = (),
     permute: Permute = "fits",
 ) -> LayerRow:
     """The row of one view.
@@ -148,24 +128,27 @@ def analyze_view(
         method: ``auto``, or ``gram`` when there is no room for singular values; then small ones are not resolved, and
             what depends on them is null.
         backend: what computes X and its eigenvalues, one for a whole run; a process that does not have it takes numpy.
+        known: the spectra of all its matrices, when they have been taken already.
         permute: ``too_large`` when there is no room for a permuted matrix; then what depends on one is null.
     """
     if view.reason is not None:
-        return skipped(checkpoint.reader, view, tensor, options, view.reason)
+        return blanks.skipped(checkpoint.reader, view, tensor, options, view.reason)
     try:
-        if view.left is None:
-            spectra = _spectra(checkpoint, view, tensor, method, backend, options.precision)
-        else:
+        if view.left is not None:
             spectra = _products(checkpoint, view, tensor)
+        else:
+            spectra = list(known) or _spectra(checkpoint, view, tensor, method, backend, options.precision)
         row = measure(tuple(spectra), view.esd_scale, options)
         if options.randomizes:
             row = replace(row, replicas=_replicas(checkpoint, view, row, options, backend, permute))
     except NonFiniteError as error:
-        return failed(checkpoint.reader, view, tensor, options, "nonfinite", str(error) if view.left is not None else None)
+        return blanks.failed(
+            checkpoint.reader, view, tensor, options, "nonfinite", str(error) if view.left is not None else None
+        )
     except NotConvergedError as error:
-        return failed(checkpoint.reader, view, tensor, options, "not_converged", str(error))
+        return blanks.failed(checkpoint.reader, view, tensor, options, "not_converged", str(error))
     except FormatError as error:
-        return failed(checkpoint.reader, view, tensor, options, error.category, error.problem)
+        return blanks.failed(checkpoint.reader, view, tensor, options, error.category, error.problem)
     return _success(checkpoint.reader, view, tensor, options, row)
 
 
@@ -184,24 +167,41 @@ def _replicas(
 def _spectra(
     checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, method: Method, backend: str, precision: str
 ) -> list[Spectrum]:
-    """The spectra of the matrices of a tensor."""
-    if precision == "exact" and isinstance(view.matrices, Taps) and _is_stack(view):
+    """The spectra of all matrices of a view that is no product."""
+    if isinstance(view.matrices, Taps) and _is_stack(view, precision):
         exponent = safe_exponent(tensor.moments.abs_max) if tensor.moments else 0
         return stacked_spectra(reading.stacked_taps(checkpoint, view.spec, view.matrices), exponent, method)
+    return spectra_of(checkpoint, view, view.matrices, tensor, method, backend, precision)
+
+
+def spectra_of(
+    checkpoint: OpenCheckpoint,
+    view: LayerView,
+    matrices: Sequence[Matrix],
+    tensor: Survey,
+    method: Method,
+    backend: str,
+    precision: str,
+) -> list[Spectrum]:
+    """The spectra of some matrices of a view that is no product; the other arguments are those of `analyze_view`.
+
+    Raises:
+        NonFiniteError, NotConvergedError, FormatError: what makes the whole row fail.
+    """
     dtype = dtype_of(precision)
     exponent = safe_exponent(tensor.moments.abs_max, dtype) if tensor.moments else 0
     single = precision == "fast" and exponent == 0
     spectra = []
-    for matrix in view.matrices:
+    for matrix in matrices:
         blocks, n, m = reading.matrix_blocks(checkpoint, view.spec, matrix, single)
         spectra.append(spectrum_of_blocks(blocks, n, m, exponent, method, backend, precision))
     return spectra
 
 
-def _is_stack(view: LayerView) -> bool:
+def _is_stack(view: LayerView, precision: str) -> bool:
     """Whether the matrices of a row are so many and so small that they are computed at once."""
     small = (view.m or 0) <= stacked.LARGEST and math.prod(view.spec.shape) <= stacked.MOST_ELEMENTS
-    return small and len(view.matrices) > 1
+    return precision == "exact" and isinstance(view.matrices, Taps) and len(view.matrices) > 1 and small
 
 
 def _products(checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey) -> list[Spectrum]:
@@ -226,28 +226,6 @@ def _products(checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey) -> li
     return spectra
 
 
-def skipped(
-    reader: str, view: LayerView, tensor: Survey, options: Options, reason: str, message: str | None = None
-) -> LayerRow:
-    """The row of a view that has no spectrum, with the reason."""
-    return LayerRow(
-        **_identity(reader, view, tensor, options),
-        status="skipped",
-        reason=reason,
-        message=message or view.message,
-        has_esd=False,
-    )
-
-
-def failed(reader: str, view: LayerView, tensor: Survey, options: Options, reason: str, message: str | None = None) -> LayerRow:
-    """The row of a view that should have a spectrum and has none, with the reason."""
-    codes = ("nonfinite",) if reason == "nonfinite" else ()
-    return LayerRow(
-        **_identity(reader, view, tensor, options), **_shape(view), status="failed", reason=reason, message=message,
-        has_esd=False, warning_codes=codes,
-    )  # fmt: skip
-
-
 def _success(reader: str, view: LayerView, tensor: Survey, options: Options, row: Measured) -> LayerRow:
     constant = tensor.moments is not None and tensor.moments.constant
     values: dict[str, Any] = {}
@@ -267,7 +245,7 @@ def _success(reader: str, view: LayerView, tensor: Survey, options: Options, row
             values[name] = value
     floor = row.in_units(row.floor) if row.floor > 0 else 0.0
     return LayerRow(
-        **_identity(reader, view, tensor, options), **_shape(view), **values,
+        **blanks.identity(reader, view, tensor, options), **blanks.shape(view), **values,
         status="success",
         reason=row.fit.reason if isinstance(row.fit, Missing) else None,
         has_esd=True,
@@ -315,44 +293,3 @@ def _rounded(value: Any) -> Any:
     with np.errstate(over="ignore"):
         single = np.asarray(value, np.float32)
     return doubles(single.astype(np.float64)) if np.isfinite(single).all() else None
-
-
-def _shape(view: LayerView) -> dict[str, Any]:
-    n, m = view.n, view.m
-    if n is None or m is None:
-        return {}
-    return {"N": n, "M": m, "Q": n / m, "rf": len(view.matrices), "num_evals": view.num_evals}
-
-
-def _identity(reader: str, view: LayerView, tensor: Survey, options: Options) -> dict[str, Any]:
-    spec = view.spec
-    return {
-        "file": spec.file, "name": spec.name, "part": view.part, "slice_id": view.slice_id,
-        "kind": view.kind, "kind_source": view.kind_source, "confidence": view.confidence,
-        "orientation": view.orientation, "op_path": spec.op_path, "layer_type": view.layer_type, "shape": spec.shape,
-        "numel": math.prod(spec.shape), "dtype": spec.dtype, "quantized": view.quantized,
-        "esd_norm": options.esd_norm, "esd_scale": view.esd_scale, "lora_scale": view.factor, "seed": options.seed, "reader": reader,
-        "content_hash": tensor.content_hash, "params_id": options.params_id(DEFINITIONS_VERSION),
-        "definitions_version": DEFINITIONS_VERSION, **_statistics(tensor),
-    }  # fmt: skip
-
-
-def _statistics(tensor: Survey) -> dict[str, Any]:
-    found, factors = tensor.moments, [one.moments for one in tensor.factors if one.moments is not None]
-    if factors:
-        return {"n_nan": sum(one.nans for one in factors), "n_inf": sum(one.infinities for one in factors)}
-    if found is None:
-        return {}
-    counts = {"n_nan": found.nans, "n_inf": found.infinities}
-    if found.count == 0 or found.finite == 0:
-        return counts
-    ordinary = safe_exponent(found.abs_max) == 0  # else the powers of the deviations leave the range of float64
-    variance = found.m2 / found.finite if ordinary else math.inf
-    square = found.m2 * found.m2  # a product overflows to infinity, a power raises
-    kurtosis = found.finite * found.m4 / square - 3 if ordinary and not found.constant and 0 < square < math.inf else None
-    values: dict[str, float | None] = {
-        "mean": found.mean, "std": math.sqrt(variance) if math.isfinite(variance) else None,
-        "min": found.low, "max": found.high, "abs_max": found.abs_max,
-        "zero_fraction": found.zeros / found.count, "excess_kurtosis": kurtosis,
-    }  # fmt: skip
-    return counts | {name: value for name, value in values.items() if value is not None and math.isfinite(value)}

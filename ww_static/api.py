@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-from ww_static import analysis, engine, executors, findings, models, planning, registry
+from ww_static import engine, executors, findings, models, planning, registry
+from ww_static.budget import Need
 from ww_static.errors import FormatError, UsageError
 from ww_static.layers import LayerView
 from ww_static.options import Options, parse_bytes
@@ -38,6 +39,7 @@ def analyze(
     full_replicas: bool = False,
     seed: int = 0,
     jobs: int | str = 1,
+    blas_threads: int = 1,
     max_memory: int | str | None = None,
     readers: Sequence[str] | None = None,
     limits: Limits | None = None,
@@ -61,6 +63,8 @@ def analyze(
         full_replicas: all eigenvalues of every copy, not of the first one only.
         seed: of everything random.
         jobs: most worker processes, or ``auto``. Files are opened and read by supervised workers only.
+        blas_threads: of each worker, for a lone huge matrix; more than one change the last bits, and with `jobs` they must not
+            be more than the processors.
         max_memory: private memory of all processes together, for instance ``"1GiB"``.
         readers: names of the readers that may be used.
         limits: what a file may ask for.
@@ -78,7 +82,7 @@ def analyze(
     options = Options(
         metrics=(*_texts(metrics), *(("randomize",) if randomize else ())), layers=_texts(layers), kinds=_texts(kinds),
         min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, precision=precision, seed=seed,
-        full_replicas=full_replicas,
+        full_replicas=full_replicas, blas_threads=blas_threads,
     )  # fmt: skip
     settings = Settings(
         jobs=None if jobs == "auto" else job_count(jobs),
@@ -87,7 +91,7 @@ def analyze(
         readers=reader_names(readers),
         timeout=seconds(timeout),
     )
-    with executors.hired(engine.most_workers(settings), executor) as crew:
+    with executors.hired(engine.most_workers(settings, options), executor) as crew:
         sources = planning.locate(_paths(paths), settings, crew)
         result = analyze_sources(sources, options, settings, crew, progress=progress)
     if len(sources) == 1 and result.errors:
@@ -145,7 +149,7 @@ def describe(
     """
     options = Options(layers=_texts(layers), kinds=_texts(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv)
     settings = Settings(jobs=None, limits=limits or Limits(), readers=reader_names(readers), timeout=seconds(timeout))
-    with executors.hired(engine.most_workers(settings), executor) as crew:
+    with executors.hired(engine.most_workers(settings, options), executor) as crew:
         sources = planning.locate(_paths(paths), settings, crew)
         result = describe_sources(sources, options, settings, crew)
     if len(sources) == 1 and result.errors:
@@ -170,7 +174,7 @@ def describe_sources(
         if progress is not None:
             progress(engine.Progress(described, len(sources), source.shown))
 
-    plans = planning.plan_models(sources, options, settings, executor, engine.most_workers(settings), advance)
+    plans = planning.plan_models(sources, options, settings, executor, engine.most_workers(settings, options), advance)
     rows = [row for plan in plans for row in _tensor_rows(plan)]
     found = [finding for plan in plans for finding in findings.plan_findings(plan)]
     found += [finding for plan in plans for finding in findings.planned_findings(plan)]
@@ -205,14 +209,15 @@ def _tensor_rows(plan: Plan) -> list[TensorRow]:
     if plan.error is not None:
         row = findings.error_row(plan)
         return [TensorRow(model_id=row.model_id, file=row.file, status="error", category=row.category, message=row.message)]
-    grouped: dict[str, list[LayerView]] = {}
-    for view in plan.views:
-        grouped.setdefault(view.spec.name, []).append(view)
+    grouped: dict[str, list[tuple[LayerView, Need]]] = {}
+    for view, need in zip(plan.views, plan.needs, strict=True):
+        grouped.setdefault(view.spec.name, []).append((view, need))
     placed: dict[tuple[str, int, int], str] = {}
-    return [_tensor_row(plan, views, placed) for views in grouped.values()]
+    return [_tensor_row(plan, pairs, placed) for pairs in grouped.values()]
 
 
-def _tensor_row(plan: Plan, views: Sequence[LayerView], placed: dict[tuple[str, int, int], str]) -> TensorRow:
+def _tensor_row(plan: Plan, pairs: Sequence[tuple[LayerView, Need]], placed: dict[tuple[str, int, int], str]) -> TensorRow:
+    views, needs = [view for view, _ in pairs], [need for _, need in pairs]
     view = views[0]
     spec = view.spec
     first = spec.name
@@ -226,7 +231,7 @@ def _tensor_row(plan: Plan, views: Sequence[LayerView], placed: dict[tuple[str, 
         dtype=spec.dtype, quantized=view.quantized, status="skipped" if view.reason else "planned", reason=view.reason,
         parts=tuple(one.part for one in views if one.part and one.part != "whole"), rows=len(views),
         N=n, M=m, Q=n / m if n and m else None, rf=len(view.matrices) or None, num_evals=view.num_evals,
-        flops=sum(analysis.flops(one) for one in views), memory_bytes=max(analysis.memory_needed(one) for one in views) or None,
+        flops=sum(need.flops for need in needs), memory_bytes=max(need.plain.least for need in needs) or None,
         tied_to=None if first == spec.name else first, reader=plan.reader,
     )  # fmt: skip
 

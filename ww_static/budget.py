@@ -7,14 +7,52 @@ workers or on what is free.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from ww_static import analysis, memory
-from ww_static.analysis import Permute
+from ww_static import memory
 from ww_static.layers import LayerView
 from ww_static.options import Options
-from ww_static.spectral import lapack
-from ww_static.spectral.eigen import Method
+
+if TYPE_CHECKING:
+    from ww_static.spectral.eigen import Method
+
+Permute = Literal["fits", "too_large"]  # whether the permuted matrices of a row fit into the memory of the run
+NUMPY = "numpy"  # the backend without routines of LAPACK, as `spectral.lapack` calls it, which loads numpy
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Private memory, in bytes, for the row of one view.
+
+    Attributes:
+        least: without which it cannot be computed.
+        wanted: with which small singular values are resolved as well.
+        permuted: for its permuted matrices, when they were asked for.
+    """
+
+    least: int
+    wanted: int
+    permuted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What the row of one view takes.
+
+    Attributes:
+        flops: estimated floating-point operations.
+        plain: memory when numpy alone computes it.
+        direct: memory where routines of LAPACK are called directly.
+        parts: into how many parts its matrices can be shared out without changing a number.
+        replicas: operations of its permuted matrices, which are not shared out.
+    """
+
+    flops: float
+    plain: Room
+    direct: Room
+    parts: int = 1
+    replicas: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,47 +64,37 @@ class Budget:
         overhead: of the parent, with all rows and the tables made of them, of the server that forks workers, and of one
             worker.
         backend: what computes the spectra; how much memory they take depends on it.
-        options: what is computed.
     """
 
     total: int
     overhead: int
-    backend: str = lapack.NUMPY
-    options: Options = field(default_factory=Options)
+    backend: str = NUMPY
 
-    def fits(self, view: LayerView) -> bool:
+    def room(self, need: Need) -> Room:
+        """The memory for a row with the backend of the run."""
+        return need.plain if self.backend == NUMPY else need.direct
+
+    def fits(self, view: LayerView, need: Need) -> bool:
         """Whether the row can be computed at all, alone; one that is skipped takes nothing."""
-        return view.reason is not None or self.least(view) + self.overhead <= self.total
+        return view.reason is not None or self.room(need).least + self.overhead <= self.total
 
-    def least(self, view: LayerView) -> int:
-        """Private memory without which a row cannot be computed, in bytes."""
-        return analysis.memory_needed(view, self.backend, self.options.precision)
-
-    def method(self, view: LayerView) -> Method:
+    def method(self, need: Need) -> Method:
         """``auto``, or ``gram`` when there is no room to resolve small singular values."""
-        return (
-            "auto"
-            if analysis.memory_wanted(view, self.backend, self.options.precision) + self.overhead <= self.total
-            else "gram"
-        )
+        return "auto" if self.room(need).wanted + self.overhead <= self.total else "gram"
 
-    def permute(self, view: LayerView) -> Permute:
+    def permute(self, need: Need) -> Permute:
         """Whether there is room for the permuted matrices of the row; without it the row lacks their columns."""
-        return "fits" if self._permuted(view) + self.overhead <= self.total else "too_large"
+        return "fits" if self.room(need).permuted + self.overhead <= self.total else "too_large"
 
-    def bytes(self, view: LayerView) -> int:
+    def bytes(self, need: Need) -> int:
         """What the task of a row may take."""
-        plain = self.least(view)
-        if self.method(view) == "auto":
-            plain = analysis.memory_wanted(view, self.backend, self.options.precision)
-        return max(plain, self._permuted(view)) if self.permute(view) == "fits" else plain
+        room = self.room(need)
+        plain = room.least if self.method(need) == "gram" else room.wanted
+        return max(plain, room.permuted) if self.permute(need) == "fits" else plain
 
-    def _permuted(self, view: LayerView) -> int:
-        return analysis.memory_permuted(view, self.options, self.backend)
-
-    def most_workers(self, views: Iterable[LayerView]) -> int:
+    def most_workers(self, rows: Iterable[tuple[LayerView, Need]]) -> int:
         """How many workers leave room for the largest row; at least one."""
-        largest = max((self.bytes(view) for view in views if self.fits(view)), default=0)
+        largest = max((self.bytes(need) for view, need in rows if self.fits(view, need)), default=0)
         return 1 + max(0, self.total - self.overhead - largest) // memory.WORKER_BYTES
 
     def free(self, workers: int) -> int:
@@ -77,8 +105,7 @@ class Budget:
 
 def budget_of(views: Sequence[LayerView], options: Options, max_memory: int | None) -> Budget:
     """The budget for some rows: `max_memory`, or a share of what the machine or container has."""
-    overhead = memory.BASE_BYTES + len(views) * memory.ROW_BYTES
+    overhead = memory.BASE_BYTES + len(views) * memory.ROW_BYTES + (options.blas_threads - 1) * memory.THREAD_BYTES
     if options.wants_esd:
         overhead += sum(memory.CURVES_BYTES + memory.EIGENVALUE_BYTES * (view.num_evals or 0) for view in views)
-    total = max_memory or int(memory.SHARE * memory.available_bytes())
-    return Budget(total, overhead, options=options)
+    return Budget(max_memory or int(memory.SHARE * memory.available_bytes()), overhead)

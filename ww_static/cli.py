@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from ww_static import starting
 from ww_static.cli_options import (
+    BlasThreadsOption,
     Color,
     ColorOption,
     ConvOption,
@@ -91,6 +92,7 @@ def analyze(
     full_replicas: FullReplicasOption = False,
     seed: SeedOption = 0,
     jobs: JobsOption = "auto",
+    blas_threads: BlasThreadsOption = 1,
     max_memory: MaxMemoryOption = None,
     timeout: TimeoutOption = 30.0,
     readers: ReadersOption = None,
@@ -106,7 +108,7 @@ def analyze(
     ww-static analyze model.safetensors -o layers.parquet
     ww-static analyze models/ --kinds attention --format json | jq .summary
     """  # noqa: D301  (a backslash b keeps the lines apart)
-    _start()
+    starting.begin()
     from ww_static import api, delivery, engine, executors, planning
     from ww_static.options import Options, parse_bytes
     from ww_static.plan import Settings
@@ -115,7 +117,7 @@ def analyze(
     options = Options(
         metrics=(*_split(metrics), *(("randomize",) if randomize else ())), layers=tuple(layers or ()), kinds=_split(kinds),
         min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, precision=precision, seed=seed,
-        full_replicas=full_replicas,
+        full_replicas=full_replicas, blas_threads=blas_threads,
     )  # fmt: skip
     settings = Settings(
         jobs=None if jobs == "auto" else api.job_count(jobs),
@@ -127,8 +129,9 @@ def analyze(
     named = _paths(paths)
     stream = output_format is Format.JSONL and not output
     lines = delivery.Lines()
-    with executors.hired(engine.most_workers(settings), wait=False) as crew, display(progress.value, quiet) as shown:
+    with executors.hired(engine.most_workers(settings, options), wait=False) as crew, display(progress.value, quiet) as shown:
         sources = planning.locate(named, settings, crew)
+        delivery.prepare(output, output_format.value)
         on_row = lines if stream else None
         result = api.analyze_sources(sources, options, settings, crew, progress=shown, on_row=on_row, keep_partial=True)
     if stream:
@@ -168,7 +171,7 @@ def describe(
     ww-static describe model.safetensors
     ww-static describe model.safetensors.index.json --format csv
     """  # noqa: D301
-    _start()
+    starting.begin()
     from ww_static import api, delivery, engine, executors, planning
     from ww_static.options import Options
     from ww_static.plan import Settings
@@ -178,8 +181,9 @@ def describe(
     delivery.check_outputs(output, output_format.value)
     settings = Settings(jobs=None, readers=api.reader_names(_split(readers) or None), timeout=api.seconds(timeout))
     named = _paths(paths)
-    with executors.hired(engine.most_workers(settings), wait=False) as crew, display(progress.value, quiet) as shown:
+    with executors.hired(engine.most_workers(settings, options), wait=False) as crew, display(progress.value, quiet) as shown:
         sources = planning.locate(named, settings, crew)
+        delivery.prepare(output, output_format.value)
         result = api.describe_sources(sources, options, settings, crew, progress=shown)
     delivery.deliver(
         result, sources, output=output, stdout=output_format.value, color=color.value, verbose=verbose, quiet=quiet
@@ -201,7 +205,7 @@ def readers_check(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A model file.")], readers: ReadersOption = None
 ) -> None:
     """Which reader recognizes a file, and whether its header can be read."""
-    _start()
+    starting.begin()
     from ww_static import executors, planning
     from ww_static.models import Source
     from ww_static.options import Options
@@ -263,10 +267,11 @@ def doctor() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits with the documented code."""
-    sys.exit(_run(arguments))
+    sys.exit(run(arguments))
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and gives the documented exit code."""
     if sys.stdout is None:  # closed by the caller: there is nobody to talk to
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (it stays open to the end of the program)
     if sys.stderr is None:
@@ -311,20 +316,6 @@ def _click_or_bug(error: Exception) -> int:
 def _say(text: str, code: int) -> int:
     print(text, file=sys.stderr)
     return code
-
-
-def _start() -> None:
-    """First of all in a command that reads files: the fork server loads numpy while this process does."""
-    from ww_static import confinement, spawning
-
-    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
-    confinement.one_blas_thread()  # before numpy loads: no BLAS thread is ever created
-    os.environ["WW_STATIC_QUIET_SERVER"] = "1"
-    spawning.start_server()
-
-
-def _interrupt() -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _split(text: str | None) -> tuple[str, ...]:

@@ -106,6 +106,14 @@ JobsOption = Annotated[
         "--jobs", "-j", metavar="N|auto", help="Most worker processes, one BLAS thread each; fewer when memory is short."
     ),
 ]
+BlasThreadsOption = Annotated[
+    int,
+    typer.Option(
+        "--blas-threads",
+        metavar="N",
+        help="BLAS threads of each worker, for a lone huge matrix on an idle machine; more than 1 change the last bits.",
+    ),
+]
 MaxMemoryOption = Annotated[
     str | None, typer.Option("--max-memory", metavar="SIZE", help="Private memory of all processes together, e.g. 600MiB.")
 ]

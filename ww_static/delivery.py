@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Sequence
+from importlib import import_module
 
 from ww_static import render, writers
 from ww_static.errors import UsageError, escape
@@ -24,6 +26,13 @@ def check_outputs(output: Sequence[str] | None, stdout: str) -> None:
             raise UsageError(f"output '{path}': folder '{folder}' cannot be written to")
     if not output and stdout in writers.BINARY and sys.stdout.isatty():
         raise UsageError(f"{stdout} is not for a terminal; use -o FILE or redirect stdout")
+
+
+def prepare(output: Sequence[str] | None, stdout: str) -> None:
+    """Begins to load what writes Arrow tables, in a thread, when some are asked for: there is time while workers compute."""
+    kinds = {writers.format_of(path) for path in output} if output else {stdout}
+    if kinds & (writers.BINARY | {"folder"}):
+        threading.Thread(target=import_module, args=("pyarrow.parquet",), daemon=True).start()
 
 
 def deliver(

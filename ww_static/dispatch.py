@@ -1,11 +1,12 @@
-"""Tasks on their way to an executor and back: the largest first, as many at a time as there are workers and memory."""
+"""Tasks on their way to an executor and back: by rank, the largest first, as many at a time as workers and memory allow."""
 
 from __future__ import annotations
 
-from collections import deque
+import heapq
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Generic, TypeVar
 
 from ww_static.confinement import Allowance
@@ -29,6 +30,7 @@ class Task(Generic[T]):
         most: private memory at which it is stopped.
         label: what progress shows.
         done: gets the result or the error, and may give tasks that follow from it.
+        rank: tasks of a lower rank go first, for others wait for them.
     """
 
     call: Callable[..., T]
@@ -39,6 +41,7 @@ class Task(Generic[T]):
     most: int
     label: str
     done: Callable[[T | BaseException], Iterable[Task[Any]]]
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,29 @@ class Crew:
             return lost
 
 
+class _Queue:
+    """Tasks by rank, the largest first, equal ones in the order in which they came."""
+
+    def __init__(self, tasks: Iterable[Task[Any]]) -> None:
+        self._heap: list[tuple[int, float, int, Task[Any]]] = []
+        self._numbers = count()
+        self.add(tasks)
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    @property
+    def first(self) -> Task[Any]:
+        return self._heap[0][-1]
+
+    def add(self, tasks: Iterable[Task[Any]]) -> None:
+        for task in tasks:
+            heapq.heappush(self._heap, (task.rank, -task.cost, next(self._numbers), task))
+
+    def pop(self) -> Task[Any]:
+        return heapq.heappop(self._heap)[-1]
+
+
 def drain(
     crew: Crew,
     tasks: Iterable[Task[Any]],
@@ -84,14 +110,14 @@ def drain(
         finished: called after each task, when its result has been handed over.
         refused: a reason not to run a task at all, which it gets in place of a result.
     """
-    waiting = deque(sorted(tasks, key=lambda task: -task.cost))
+    waiting = _Queue(tasks)
     running: dict[Future[Any], Task[Any]] = {}
     free = crew.free
     while waiting or running:
-        while waiting and (crew.slots is None or len(running) < crew.slots) and (waiting[0].bytes <= free or not running):
-            task = waiting.popleft()
+        while waiting and (crew.slots is None or len(running) < crew.slots) and (waiting.first.bytes <= free or not running):
+            task = waiting.pop()
             if (reason := refused(task)) is not None:
-                waiting.extend(task.done(reason))
+                waiting.add(task.done(reason))
                 finished(task)
                 continue
             free -= task.bytes
@@ -99,7 +125,7 @@ def drain(
         for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
             task = running.pop(future)
             free += task.bytes
-            waiting.extend(task.done(_outcome(future)))
+            waiting.add(task.done(_outcome(future)))
             finished(task)
 
 

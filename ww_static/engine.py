@@ -8,33 +8,31 @@ from __future__ import annotations
 import os
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from ww_static import analysis, findings, memory, seam, tasks
-from ww_static.analysis import Survey
+from ww_static import blanks, copies, costs, findings, memory, seam, surveys, tasks
 from ww_static.budget import budget_of
 from ww_static.dispatch import Crew, Task, drain
-from ww_static.errors import FormatError, WorkerDiedError, as_format_error
+from ww_static.errors import FormatError, UsageError, WorkerDiedError, as_format_error
 from ww_static.executors import WorkerExecutor
-from ww_static.layers import LayerView
 from ww_static.models import Source
 from ww_static.options import Options
 from ww_static.plan import Plan, Settings, file_bytes, stored_bytes, tensor_bytes
-from ww_static.planning import chosen_backend, is_interrupted, plan_models
+from ww_static.planning import Trial, is_interrupted, plan_models
 from ww_static.protocol import TensorSpec
+from ww_static.release import Releases
 from ww_static.rows import FileRow, FindingRow, LayerRow
-from ww_static.tasks import Target
+from ww_static.surveys import Survey
+from ww_static.tasks import Job, Target
 
-_BATCH_BYTES = 2**25  # tensors are surveyed in tasks of about this many bytes
 _SURVEY_BYTES = 2**25  # private memory that is set aside for such a task
 _HASH_BYTES = 2**22
 _SPARE_BYTES = 2**27  # beyond what a spectrum should need, before the system refuses it more
-_SECONDS_PER_BYTE = 3e-9  # of a survey, and of hashing a file: order, progress and patience depend on it
-_SECONDS_PER_FLOP = 4e-11
-_WORTH_WORKERS = 3.0  # estimated seconds below which a second worker costs more than it saves
+_LATER = 1  # rank of what no other task waits for
 MOST_DEATHS = 3  # of workers on one model, before the rest of it is given up
 
 
@@ -86,12 +84,13 @@ def run(
             progress(Progress(0.0, 1.0, source.shown))
 
     slots = _planners(options, settings) if isinstance(executor, WorkerExecutor) else None
-    plans = plan_models(sources, options, settings, executor, slots, advance, keep_partial=keep_partial)
+    trial = Trial()
+    plans = plan_models(sources, options, settings, executor, slots, advance, beside=[trial.task()], keep_partial=keep_partial)
     work = _Work(plans, options, settings, progress, on_row)
     work.interrupted = is_interrupted(plans)
     try:
         if not work.interrupted:
-            work.perform(executor)
+            work.perform(executor, trial.answer)
     except KeyboardInterrupt:
         work.interrupted = True
         if not keep_partial:
@@ -101,14 +100,21 @@ def run(
     return work.result()
 
 
-def most_workers(settings: Settings) -> int:
-    """How many worker processes a run may have at all."""
-    return settings.jobs or memory.processors()
+def most_workers(settings: Settings, options: Options) -> int:
+    """How many worker processes a run may have at all: one per processor, or per `blas_threads` of them.
+
+    Raises:
+        UsageError: workers with several BLAS threads each would be more than the processors: then they wait for each other.
+    """
+    threads, processors = options.blas_threads, memory.processors()
+    if threads > 1 and (settings.jobs or 1) * threads > processors:
+        raise UsageError(f"{settings.jobs or 1} jobs with {threads} BLAS threads each are more than {processors} processors")
+    return settings.jobs or max(1, processors // threads)
 
 
 def _planners(options: Options, settings: Settings) -> int:
     """How many workers may read headers at a time."""
-    return min(most_workers(settings), budget_of((), options, settings.max_memory).most_workers(()))
+    return min(most_workers(settings, options), budget_of((), options, settings.max_memory).most_workers(()))
 
 
 class _Work:
@@ -131,31 +137,31 @@ class _Work:
         self._on_row = on_row
         self._rows: list[list[LayerRow | None]] = [[None] * len(plan.views) for plan in plans]
         self._surveys: list[dict[str, Survey | BaseException]] = [{} for _ in plans]
+        self._releases: list[Releases] = []
         self._hashes: dict[str, str | BaseException] = {}
         self._deaths: Counter[int] = Counter()
         self._emitted = (0, 0)
-        self.views = [view for plan in plans for view in plan.views]
-        self.budget = budget_of(self.views, options, settings.max_memory)
+        self.views = [pair for plan in plans for pair in zip(plan.views, plan.needs, strict=True)]
+        self.budget = budget_of([view for view, _ in self.views], options, settings.max_memory)
         self._done = 0.0
-        self.seconds = sum(analysis.flops(view, options) for view in self.views) * _SECONDS_PER_FLOP
-        self.seconds += sum(file_bytes(plan) + tensor_bytes(plan) for plan in plans) * _SECONDS_PER_BYTE
+        self.seconds = sum(costs.of_row(view, need.flops + need.replicas) for view, need in self.views)
+        self.seconds += sum(costs.of_hash(file_bytes(plan)) + costs.of_survey(tensor_bytes(plan)) for plan in plans)
 
-    def perform(self, executor: Executor) -> None:
-        """Surveys every tensor, then takes the spectra of what is not a copy of something else."""
+    def perform(self, executor: Executor, backend: str) -> None:
+        """Surveys every tensor, hashes the files, and takes the spectra of what is not a copy of something else."""
         self._emit()
-        if any(view.m and view.reason is None for view in self.views):
-            self.budget = replace(self.budget, backend=chosen_backend(self.settings, executor))
+        self.budget = replace(self.budget, backend=backend)
         slots = self._slots() if isinstance(executor, WorkerExecutor) else None
-        for stage in (self._survey_tasks, self._spectrum_tasks):
-            crew = Crew(executor, slots, self.budget.free(slots or 0), self.settings.timeout)
-            drain(crew, list(stage()), self._advance, self._given_up)
-            self._emit()
+        crew = Crew(executor, slots, self.budget.free(slots or 0), self.settings.timeout)
+        first = [task for number in range(len(self.plans)) for task in self._first_tasks(number)]
+        self._emit()
+        drain(crew, first, self._advance, self._given_up)
 
     def _slots(self) -> int:
         """How many workers: what was asked for or what the work is worth, and no more than memory allows."""
         jobs = self.settings.jobs
         if jobs is None:
-            jobs = memory.processors() if self.seconds > _WORTH_WORKERS else 1
+            jobs = most_workers(self.settings, self.options) if self.seconds > costs.WORTH_WORKERS else 1
         return min(jobs, self.budget.most_workers(self.views))
 
     def _advance(self, task: Task[Any]) -> None:
@@ -181,29 +187,32 @@ class _Work:
             return type(changed)(changed.category, changed.where, f"{changed.problem}; {error.problem}", changed.path)
         return error
 
-    def _survey_tasks(self) -> Iterable[Task[Any]]:
-        for number, plan in enumerate(self.plans):
-            wanted = {spec.name: spec for view in plan.views if self.budget.fits(view) for spec in view.tensors}
-            for batch in _batches(list(wanted.values())):
-                yield self._survey_task(number, batch)
-            if wanted:
-                yield from self._hash_tasks(number)
+    def _first_tasks(self, number: int) -> Iterable[Task[Any]]:
+        """The tasks of a model that wait for no other: surveys, hashes, and rows that need neither."""
+        plan = self.plans[number]
+        pairs = zip(plan.views, plan.needs, strict=True)
+        wanted = {spec.name: spec for view, need in pairs if self.budget.fits(view, need) for spec in view.tensors}
+        self._releases.append(Releases(plan.views, wanted))
+        for batch in costs.tensors_together(wanted.values()):
+            yield self._survey_task(number, batch)
+        if wanted:
+            yield from self._hash_tasks(number)
+        yield from self._released(number, self._releases[number].at_once())
 
     def _survey_task(self, number: int, batch: Sequence[TensorSpec]) -> Task[list[Survey | FormatError]]:
         names = tuple(spec.name for spec in batch)
-        cost = sum(stored_bytes(spec) for spec in batch) * _SECONDS_PER_BYTE
+        cost = costs.of_survey(sum(stored_bytes(spec) for spec in batch))
 
-        def done(found: Sequence[Survey | BaseException] | BaseException) -> Sequence[Task[Any]]:
-            if not isinstance(found, BaseException):
-                self._surveys[number].update(zip(names, found, strict=True))
-                return ()
-            error = self._cause(number, found)
-            died = isinstance(error, WorkerDiedError) and self._deaths[number] < MOST_DEATHS
-            if died and len(batch) > 1:  # one of them did it: each alone, to blame the right one
-                return [self._survey_task(number, (spec,)) for spec in batch]
-            self._deaths[number] += died
-            self._surveys[number].update((name, error) for name in names)
-            return ()
+        def done(found: Sequence[Survey | BaseException] | BaseException) -> Iterable[Task[Any]]:
+            if isinstance(found, BaseException):
+                error = self._cause(number, found)
+                died = isinstance(error, WorkerDiedError) and self._deaths[number] < MOST_DEATHS
+                if died and len(batch) > 1:  # one of them did it: each alone, to blame the right one
+                    return [self._survey_task(number, (spec,)) for spec in batch]
+                self._deaths[number] += died
+                found = [error] * len(names)
+            self._surveys[number].update(zip(names, found, strict=True))
+            return self._released(number, self._releases[number].surveyed(names))
 
         arguments = (self._target(self.plans[number]), names)
         most = min(self.settings.limits.reading_bytes, self.budget.total)
@@ -216,66 +225,137 @@ class _Work:
                 self._hashes[path] = found
                 return ()
 
-            cost, label = identity.size * _SECONDS_PER_BYTE, os.path.basename(identity.path)
-            yield Task(tasks.hash_file, (identity.path,), number, cost, _HASH_BYTES, 16 * _HASH_BYTES, label, done)
+            cost, label = costs.of_hash(identity.size), os.path.basename(identity.path)
+            yield Task(tasks.hash_file, (identity.path,), number, cost, _HASH_BYTES, 16 * _HASH_BYTES, label, done, _LATER)
 
     def _target(self, plan: Plan) -> Target:
         return Target(plan.source.path, self.settings, plan.identities, self.name)
 
-    def _spectrum_tasks(self) -> Iterable[Task[Any]]:
-        for number, plan in enumerate(self.plans):
-            first: dict[Any, int] = {}
-            copies: dict[int, list[int]] = {}
-            for place, view in enumerate(plan.views):
-                tensor = analysis.joined(view, self._surveys[number])
-                row = self._settled(plan, view, tensor)
-                if row is not None:
-                    self._rows[number][place] = row
-                    continue
-                assert isinstance(tensor, Survey)  # an error has settled the row
-                key = (tensor.content_hash, repr(view.matrices), view.esd_scale)
-                copies.setdefault(first.setdefault(key, place), []).append(place)
-            for place, places in copies.items():
-                yield self._spectrum_task(number, plan, place, places)
+    def _released(self, number: int, places: Sequence[int]) -> list[Task[Any]]:
+        """What follows from surveys: rows that are settled by them, and tasks for the spectra of the others."""
+        first: dict[Any, int] = {}
+        same: dict[int, list[int]] = {}
+        for place in places:
+            view = self.plans[number].views[place]
+            tensor = surveys.joined(view, self._surveys[number])
+            row = self._settled(number, place, tensor)
+            if row is not None:
+                self._rows[number][place] = row
+                continue
+            assert isinstance(tensor, Survey)  # an error has settled the row
+            key = (tensor.content_hash, repr(view.matrices), view.esd_scale)
+            same.setdefault(first.setdefault(key, place), []).append(place)
+        needs = self.plans[number].needs
+        views = self.plans[number].views
+        seconds = {place: costs.of_row(views[place], needs[place].flops + needs[place].replicas) for place in same}
+        found: list[Task[Any]] = []
+        for batch in costs.rows_together(seconds):
+            plain = costs.of_row(views[batch[0]], needs[batch[0]].flops)
+            parts = costs.shares(needs[batch[0]].parts, plain)
+            if len(batch) == 1 < len(parts):
+                found += self._part_tasks(number, batch[0], same[batch[0]], parts, plain, seconds[batch[0]] - plain)
+            else:
+                found.append(
+                    self._spectra_task(number, {place: same[place] for place in batch}, sum(seconds[place] for place in batch))
+                )
+        return found
 
-    def _settled(self, plan: Plan, view: LayerView, tensor: Survey | BaseException) -> LayerRow | None:
+    def _part_tasks(
+        self, number: int, place: int, places: Sequence[int], parts: Sequence[slice], cost: float, rest: float
+    ) -> Iterable[Task[bytes]]:
+        """The spectra of the matrices of one view by several workers; the last one gives the task that makes the row.
+
+        When any of them fails, the view is computed as a whole, and the row says what becomes of that.
+        """
+        plan = self.plans[number]
+        job = self._job(number, place)
+        shares: dict[int, bytes | BaseException] = {}
+
+        def done(found: bytes | BaseException, part: int) -> Iterable[Task[Any]]:
+            shares[part] = found
+            if len(shares) < len(parts):
+                return ()
+            known = [one for _, one in sorted(shares.items()) if isinstance(one, bytes)]
+            whole = len(known) < len(parts)
+            return [self._spectra_task(number, {place: places}, rest + (cost if whole else 0.0), () if whole else tuple(known))]
+
+        need, most = self._room(number, [place])
+        for part, matrices in enumerate(parts):
+            arguments = (self._target(plan), job, matrices, self.options, self.budget.backend)
+            share, label = cost / len(parts), job.view.spec.name
+            yield Task(tasks.spectra_of_matrices, arguments, number, share, need, most, label, partial(done, part=part), _LATER)
+
+    def _room(self, number: int, places: Iterable[int]) -> tuple[int, int]:
+        """Private memory that is set aside for the largest of some rows, and at which it is stopped."""
+        need = max(self.budget.bytes(self.plans[number].needs[place]) for place in places)
+        spare = _SPARE_BYTES + (self.options.blas_threads - 1) * memory.THREAD_BYTES
+        return need, max(2 * need + spare, min(self.settings.limits.reading_bytes, self.budget.total))
+
+    def _settled(self, number: int, place: int, tensor: Survey | BaseException) -> LayerRow | None:
         """The row of a view that needs no spectrum, or cannot have one."""
-        if not self.budget.fits(view):
-            message = (
-                f"needs {self.budget.least(view)} bytes of private memory, beside {self.budget.overhead} for processes and rows"
-            )
-            return analysis.skipped(plan.reader, view, Survey(), self.options, "memory_limit", message)
+        plan = self.plans[number]
+        view, need = plan.views[place], plan.needs[place]
+        if not self.budget.fits(view, need):
+            message = f"needs {self.budget.room(need).least} bytes of private memory, beside {self.budget.overhead} for processes and rows"
+            return blanks.skipped(plan.reader, view, Survey(), self.options, "memory_limit", message)
         if isinstance(tensor, BaseException):
             reason, message = _failure(tensor)
             if view.reason in findings.INCONCLUSIVE:  # what cannot be read was not going to be
-                return analysis.skipped(plan.reader, view, Survey(), self.options, view.reason, message)
-            return analysis.failed(plan.reader, view, Survey(), self.options, reason, message)
+                return blanks.skipped(plan.reader, view, Survey(), self.options, view.reason, message)
+            return blanks.failed(plan.reader, view, Survey(), self.options, reason, message)
         if view.reason is not None:
-            return analysis.skipped(plan.reader, view, tensor, self.options, view.reason)
+            return blanks.skipped(plan.reader, view, tensor, self.options, view.reason)
         return None
 
-    def _spectrum_task(self, number: int, plan: Plan, place: int, places: Sequence[int]) -> Task[LayerRow]:
-        view = plan.views[place]
-        tensor = analysis.joined(view, self._surveys[number])
+    def _spectra_task(
+        self, number: int, same: Mapping[int, Sequence[int]], cost: float, shares: tuple[bytes, ...] = ()
+    ) -> Task[list[LayerRow]]:
+        """The spectra of one or several views.
 
-        def done(found: LayerRow | BaseException) -> Sequence[Task[Any]]:
+        Args:
+            number: of the model.
+            same: place of each view, and the places of all that hold the same values, itself included.
+            cost: estimated seconds.
+            shares: of one view, the spectra that have been taken already.
+        """
+        plan = self.plans[number]
+        jobs = [replace(self._job(number, place), shares=shares) for place in same]
+
+        def done(found: Sequence[LayerRow] | BaseException) -> Iterable[Task[Any]]:
+            if not isinstance(found, BaseException):
+                for (place, places), row in zip(same.items(), found, strict=True):
+                    self._fill(number, place, places, row)
+                return ()
+            if len(same) > 1:  # one of them did it: each alone, to blame the right one
+                return [self._spectra_task(number, {place: same[place]}, cost / len(same)) for place in same]
             self._deaths[number] += isinstance(found, WorkerDiedError) and self._deaths[number] < MOST_DEATHS
-            for other in places:
-                twin = plan.views[other]
-                if isinstance(found, BaseException):
-                    reason, message = _failure(self._cause(number, found))
-                    survey = tensor if isinstance(tensor, Survey) else Survey()
-                    self._rows[number][other] = analysis.failed(plan.reader, twin, survey, self.options, reason, message)
-                else:
-                    self._rows[number][other] = found if other == place else _tied(found, view, twin)
+            error = self._cause(number, found)
+            for place, places in same.items():
+                self._fill(number, place, places, error)
             return ()
 
-        cost = analysis.flops(view, self.options) * _SECONDS_PER_FLOP
-        need = self.budget.bytes(view)
-        most = max(2 * need + _SPARE_BYTES, min(self.settings.limits.reading_bytes, self.budget.total))
-        method, permute = self.budget.method(view), self.budget.permute(view)
-        arguments = (self._target(plan), view, tensor, self.options, method, self.budget.backend, permute)
-        return Task(tasks.spectrum_of_view, arguments, number, cost, need, most, view.spec.name, done)
+        need, most = self._room(number, same)
+        arguments = (self._target(plan), jobs, self.options, self.budget.backend)
+        return Task(tasks.spectra_of_views, arguments, number, cost, need, most, jobs[-1].view.spec.name, done, _LATER)
+
+    def _job(self, number: int, place: int) -> Job:
+        plan = self.plans[number]
+        tensor = surveys.joined(plan.views[place], self._surveys[number])
+        assert isinstance(tensor, Survey)
+        need = plan.needs[place]
+        return Job(plan.views[place], tensor, self.budget.method(need), self.budget.permute(need))
+
+    def _fill(self, number: int, place: int, places: Sequence[int], found: LayerRow | BaseException) -> None:
+        """Puts a row, or what became of it, at its place and at those of its copies."""
+        plan = self.plans[number]
+        for other in places:
+            twin = plan.views[other]
+            if isinstance(found, BaseException):
+                reason, message = _failure(found)
+                tensor = self._job(number, place).tensor
+                self._rows[number][other] = blanks.failed(plan.reader, twin, tensor, self.options, reason, message)
+            else:
+                self._rows[number][other] = found if other == place else copies.tied(found, plan.views[place], twin)
 
     def _emit(self) -> None:
         """Hands over the rows that are complete up to a point, in plan order."""
@@ -291,7 +371,7 @@ class _Work:
                 if row is None:
                     self._emitted = (number, place)
                     return
-                self._on_row(_placed(row, plan))
+                self._on_row(copies.placed(row, plan))
                 place += 1
             number, place = number + 1, 0
         self._emitted = (number, place)
@@ -306,8 +386,8 @@ class _Work:
             for place, view in enumerate(plan.views):
                 row = self._rows[number][place]
                 if row is None:
-                    row = analysis.skipped(plan.reader, view, Survey(), self.options, "interrupted")
-                model.append(_placed(row, plan))
+                    row = blanks.skipped(plan.reader, view, Survey(), self.options, "interrupted")
+                model.append(copies.placed(row, plan))
             rows.extend(model)
             found.extend(findings.plan_findings(plan))
             found.extend(findings.row_findings(plan, model))
@@ -328,45 +408,3 @@ def _failure(error: BaseException) -> tuple[str, str]:
         return "memory_limit", "ran out of memory"
     known = as_format_error(error)
     return known.category, known.problem
-
-
-def _placed(row: LayerRow, plan: Plan) -> LayerRow:
-    """The row with the name of its model, and its file relative to what the user named."""
-    file = os.path.normpath(os.path.join(os.path.dirname(plan.source.shown), row.file or ""))
-    return replace(row, model_id=plan.source.model_id, file=file)
-
-
-def _tied(row: LayerRow, view: LayerView, twin: LayerView) -> LayerRow:
-    """The row of a tensor whose stored values are those of another: the numbers of the first, the name of the second."""
-    codes = [code for code in row.warning_codes or () if code != "ambiguous_orientation" and code not in view.notes]
-    codes += [*(["ambiguous_orientation"] if twin.orientation == "ambiguous" else []), *twin.notes]
-    return replace(
-        row,
-        warning_codes=tuple(codes),
-        quantized=twin.quantized,
-        file=twin.spec.file,
-        name=twin.spec.name,
-        part=twin.part,
-        slice_id=twin.slice_id,
-        kind=twin.kind,
-        kind_source=twin.kind_source,
-        confidence=twin.confidence,
-        orientation=twin.orientation,
-        op_path=twin.spec.op_path,
-        layer_type=twin.layer_type,
-        tied_to=view.spec.name,
-    )
-
-
-def _batches(specs: Sequence[TensorSpec]) -> Iterable[list[TensorSpec]]:
-    batch: list[TensorSpec] = []
-    size = 0
-    for spec in specs:
-        nbytes = stored_bytes(spec)
-        if batch and (size + nbytes > _BATCH_BYTES or len(batch) == 256):
-            yield batch
-            batch, size = [], 0
-        batch.append(spec)
-        size += nbytes
-    if batch:
-        yield batch

@@ -11,6 +11,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 PARENT_BYTES = 40 * 2**20  # private memory of the process that the user started; never less is set aside
 SHARE = 0.8  # of the machine's memory, when the user sets no limit
 WORKER_BYTES = 48 * 2**20  # private memory of a worker before its first matrix: the interpreter, numpy, a reader, a BLAS arena
+THREAD_BYTES = 48 * 2**20  # private memory of a further BLAS thread: its buffer and its stack
 RESULT_BYTES = 64 * 2**20  # private memory that Arrow takes before the first row becomes part of a table
 SERVER_BYTES = 32 * 2**20  # private memory of the process that workers are forked from
 BASE_BYTES = PARENT_BYTES + RESULT_BYTES + SERVER_BYTES + WORKER_BYTES  # of a run with one worker that does nothing

@@ -43,6 +43,7 @@ class Options:
         precision: ``exact`` (float64), or ``fast`` (float32: metrics of the tail and norms only, to a stated error).
         seed: of everything random.
         full_replicas: all eigenvalues of every replica of a randomized matrix, not of the first one only.
+        blas_threads: of each worker; more than one change the last bits of what they compute.
     """
 
     metrics: tuple[str, ...] = ("default",)
@@ -56,6 +57,7 @@ class Options:
     precision: str = "exact"
     seed: int = 0
     full_replicas: bool = False
+    blas_threads: int = 1
 
     def __post_init__(self) -> None:
         chosen = set(self.metrics)
@@ -69,18 +71,23 @@ class Options:
             value = getattr(self, name.replace("-", "_"))
             if value not in allowed:
                 raise UsageError(f"--{name} is {' or '.join(allowed)}, not '{value}'")
-        for name, count in (("min-evals", self.min_evals), ("max-evals", self.max_evals)):
-            if count is not None and (type(count) is not int or count < 1):
-                raise UsageError(f"--{name} is a positive number, not {count!r}")
         for kind in self.kinds:
             if kind not in KINDS:
                 raise UsageError(f"kind '{kind}' is not known; known are: {', '.join(KINDS)}")
-        if type(self.seed) is not int or self.seed < 0:
-            raise UsageError(f"--seed is a number from 0, not {self.seed!r}")
         if self.full_replicas and not self.randomizes:
             raise UsageError("--full-replicas needs --randomize")
+        self._check_numbers()
         for pattern in self.layers:
             _matcher(pattern)
+
+    def _check_numbers(self) -> None:
+        for name, count in (("min-evals", self.min_evals), ("max-evals", self.max_evals)):
+            if count is not None and (type(count) is not int or count < 1):
+                raise UsageError(f"--{name} is a positive number, not {count!r}")
+        if type(self.seed) is not int or self.seed < 0:
+            raise UsageError(f"--seed is a number from 0, not {self.seed!r}")
+        if type(self.blas_threads) is not int or self.blas_threads < 1:
+            raise UsageError(f"--blas-threads is a positive number, not {self.blas_threads!r}")
 
     @property
     def fit_minimum(self) -> int:

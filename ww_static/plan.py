@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ww_static import dtypes, facts, layers, lora, seam, storage
+from ww_static.budget import Need
 from ww_static.errors import FormatError, LimitError
 from ww_static.layers import LayerView
 from ww_static.models import Source
@@ -37,13 +38,23 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One model, opened once: what there is and what will be done with it."""
+    """One model, opened once: what there is and what will be done with it.
+
+    Attributes:
+        source, reader, identities, specs: the model, what opened it, its files and its tensors.
+        views: what is a row, skipped or not.
+        needs: what each of the views takes.
+        not_selected: tensors that the options leave out.
+        findings: what was found on the way.
+        error: why it cannot be read; then there is nothing else.
+    """
 
     source: Source
     reader: str = ""
     identities: tuple[Identity, ...] = ()
     specs: tuple[TensorSpec, ...] = ()
     views: tuple[LayerView, ...] = ()
+    needs: tuple[Need, ...] = ()
     not_selected: int = 0
     findings: tuple[Finding, ...] = ()
     error: FormatError | None = None
@@ -51,6 +62,8 @@ class Plan:
 
 def plan_model(source: Source, options: Options, settings: Settings) -> Plan:
     """Opens a model, reads its header and ``config.json``, and decides what is done with each tensor."""
+    from ww_static import analysis  # loads numpy, which a process that only shares out work does not need
+
     beside = tuple(Finding("duplicate_variant", name, "lies beside the model and was not read") for name in source.beside)
     try:
         contained = _contained(source)
@@ -60,13 +73,14 @@ def plan_model(source: Source, options: Options, settings: Settings) -> Plan:
                 raise FormatError("changed_while_reading", "", "another file has taken its name", source.path)
             known, notes = _facts(checkpoint, settings.limits)
             views = layers.layer_table(checkpoint.tensors, known, options.conv, settings.limits)
-            chosen = tuple(view for view in views if options.selects(view.spec.name, view.kind))
+            chosen = tuple(_sized(view, options) for view in views if options.selects(view.spec.name, view.kind))
             return Plan(
                 source=source,
                 reader=checkpoint.reader,
                 identities=checkpoint.identities,
                 specs=checkpoint.tensors,
-                views=tuple(_sized(view, options) for view in chosen),
+                views=chosen,
+                needs=tuple(analysis.need(view, options) for view in chosen),
                 not_selected=len({view.spec.name for view in views}) - len({view.spec.name for view in chosen}),
                 findings=(*checkpoint.findings, *notes, *beside),
             )

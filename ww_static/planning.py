@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ww_static import memory, models
+from ww_static.budget import NUMPY
 from ww_static.dispatch import Crew, Task, drain
 from ww_static.errors import FormatError, LimitError, as_format_error
 from ww_static.executors import WorkerExecutor
 from ww_static.models import Source
 from ww_static.options import Options
 from ww_static.plan import Plan, Settings, plan_model, too_large, without_parts
-from ww_static.spectral import lapack
 from ww_static.tasks import find_backend
 
 _SECONDS_PER_HEADER_BYTE = 3e-8
@@ -52,19 +52,28 @@ def _free(settings: Settings) -> int:
     return settings.max_memory or memory.available_bytes()
 
 
+class Trial:
+    """Which backend computes all spectra of a run, found out by a worker; numpy where that ends the worker or fails."""
+
+    def __init__(self) -> None:
+        self.answer = NUMPY
+
+    def task(self) -> Task[str]:
+        """The task that finds it out."""
+
+        def done(found: str | BaseException) -> Sequence[Task[Any]]:
+            self.answer = found if isinstance(found, str) else NUMPY
+            return ()
+
+        return Task(find_backend, (), -1, 0.0, _PLAN_BYTES, _TRIAL_BYTES, "", done)
+
+
 def chosen_backend(settings: Settings, executor: Executor) -> str:
-    """What computes all spectra of a run, found out by a worker; numpy where that ends the worker or fails."""
-    answer = lapack.NUMPY
-
-    def done(found: str | BaseException) -> Sequence[Task[Any]]:
-        nonlocal answer
-        answer = found if isinstance(found, str) else lapack.NUMPY
-        return ()
-
-    trial = Task(find_backend, (), 0, 0.0, _PLAN_BYTES, _TRIAL_BYTES, "", done)
+    """What computes all spectra of a run; see `Trial`."""
+    trial = Trial()
     slots = 1 if isinstance(executor, WorkerExecutor) else None
-    drain(Crew(executor, slots, _free(settings), settings.timeout), [trial], lambda _: None)
-    return answer
+    drain(Crew(executor, slots, _free(settings), settings.timeout), [trial.task()], lambda _: None)
+    return trial.answer
 
 
 def plan_models(
@@ -75,6 +84,7 @@ def plan_models(
     slots: int | None,
     advance: Callable[[Source], None] = lambda _: None,
     *,
+    beside: Sequence[Task[Any]] = (),
     keep_partial: bool = False,
 ) -> list[Plan]:
     """The plans of models, in their order, each made in a task; one that kills its worker costs itself only.
@@ -88,11 +98,17 @@ def plan_models(
         executor: where tasks run.
         slots: how many at a time; None when only the executor knows.
         advance: called with each source that has been planned.
+        beside: tasks about no model, done meanwhile.
         keep_partial: turns Ctrl-C into plans with the error ``interrupted`` instead of a KeyboardInterrupt.
     """
     not_yet = FormatError("interrupted", "", "was not read")
     plans = [Plan(source, error=source.error or not_yet.at(source.path)) for source in sources]
-    tasks = []
+    tasks = list(beside)
+
+    def planned(task: Task[Any]) -> None:
+        if task.model >= 0:
+            advance(sources[task.model])
+
     for number, source in enumerate(sources):
         if source.error is not None:
             continue
@@ -105,7 +121,7 @@ def plan_models(
         most = settings.limits.reading_bytes
         tasks.append(Task(plan_model, (source, options, settings), number, cost, _PLAN_BYTES, most, source.shown, done))
     try:
-        drain(Crew(executor, slots, _free(settings), settings.timeout), tasks, lambda task: advance(sources[task.model]))
+        drain(Crew(executor, slots, _free(settings), settings.timeout), tasks, planned)
     except KeyboardInterrupt:
         if not keep_partial:
             raise

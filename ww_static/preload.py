@@ -10,6 +10,7 @@ import numpy.linalg
 import pebble.pool.process
 import threadpoolctl
 
+import ww_static.analysis
 import ww_static.tasks
 
 __all__ = ["importlib", "json", "ml_dtypes", "np", "numpy", "os", "pebble", "threadpoolctl", "ww_static"]

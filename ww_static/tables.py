@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ww_static import schema
 from ww_static.errors import FormatError, escape
 from ww_static.rows import TABLES, FileRow, FindingRow
@@ -99,6 +97,8 @@ def _cell(value: Any) -> Any:
     if isinstance(value, str):
         return utf8(value)
     if isinstance(value, array):
+        import numpy as np
+
         return np.frombuffer(value)
     if isinstance(value, dict):
         return list(value.items())

@@ -1,23 +1,30 @@
-"""What a worker is asked to do: a path, a tensor and options in, plain records out; no array crosses a process border."""
+"""What a worker is asked to do: a path, a tensor and options in, plain records out; no array crosses a process border.
+
+What computes is loaded by the tasks themselves: a process that hands them to others needs no numpy.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ww_static import analysis, seam, storage
-from ww_static.analysis import Permute, Survey
+from ww_static import confinement, seam, storage
+from ww_static.budget import Permute
 from ww_static.errors import FormatError, LimitError
 from ww_static.layers import LayerView
 from ww_static.options import Options
 from ww_static.plan import Settings
 from ww_static.rows import LayerRow
 from ww_static.seam import Identity, OpenCheckpoint
-from ww_static.spectral import lapack
-from ww_static.spectral.eigen import Method
+from ww_static.surveys import Survey
+
+if TYPE_CHECKING:
+    from ww_static.spectral.eigen import Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,8 @@ class Target:
 
 def survey_tensors(target: Target, names: Sequence[str]) -> list[Survey | FormatError]:
     """One pass over each of some tensors of a model (a task; runs in any process); a failure costs its tensor only."""
+    from ww_static import analysis
+
     checkpoint = open_planned(target)
     found: list[Survey | FormatError] = []
     for name in names:
@@ -55,17 +64,55 @@ def survey_tensors(target: Target, names: Sequence[str]) -> list[Survey | Format
 
 def find_backend() -> str:
     """What computes spectra fastest and rightly here (a task): it calls foreign routines for the first time, and may crash."""
+    from ww_static.spectral import lapack
+
     return lapack.backend_name()
 
 
-def spectrum_of_view(
-    target: Target, view: LayerView, tensor: Survey, options: Options, method: Method, backend: str, permute: Permute = "fits"
-) -> LayerRow:
-    """The row of one view (a task; runs in any process)."""
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A row to compute.
+
+    Attributes:
+        view, tensor: which matrices, and the survey of their tensor.
+        method: how.
+        permute: whether its permuted matrices fit into memory.
+        shares: what `spectra_of_matrices` gave, for all of its matrices in their order; nothing when they are to be taken.
+    """
+
+    view: LayerView
+    tensor: Survey
+    method: Method
+    permute: Permute = "fits"
+    shares: tuple[bytes, ...] = ()
+
+
+def spectra_of_views(target: Target, jobs: Sequence[Job], options: Options, backend: str) -> list[LayerRow]:
+    """The rows of some views (a task; runs in any process); when one of several fails as a whole, each is tried alone."""
+    from ww_static import analysis
+
     checkpoint = open_planned(target)
-    row = analysis.analyze_view(checkpoint, view, tensor, options, method, backend, permute)
+    rows = []
+    with confinement.blas_threads(options.blas_threads):
+        for job in jobs:
+            known = [spectrum for share in job.shares for spectrum in pickle.loads(share)]
+            row = analysis.analyze_view(checkpoint, job.view, job.tensor, options, job.method, backend, known, job.permute)
+            checkpoint.check_unchanged()
+            rows.append(row)
+    return rows
+
+
+def spectra_of_matrices(target: Target, job: Job, part: slice, options: Options, backend: str) -> bytes:
+    """The spectra of some matrices of a view, in a form that passes unopened through a process without numpy (a task)."""
+    from ww_static import analysis
+
+    checkpoint = open_planned(target)
+    with confinement.blas_threads(options.blas_threads):
+        spectra = analysis.spectra_of(
+            checkpoint, job.view, job.view.matrices[part], job.tensor, job.method, backend, options.precision
+        )
     checkpoint.check_unchanged()
-    return row
+    return pickle.dumps(spectra)
 
 
 def hash_file(path: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ww_static.errors import NonFiniteError
-from ww_static.spectral import lapack
+from ww_static.spectral import extremes, lapack
 
 # Blocks of a matrix with M columns, shape (rows, M), C or Fortran order; a fresh pass over the matrix at each call. They are
 # float64, but for spectra in single precision float32.
@@ -18,8 +18,6 @@ Dtype = type[np.float64] | type[np.float32]
 
 _TILE = 512
 _BLOCK_ELEMENTS = 2**20
-# elements in this range of powers of two neither overflow nor vanish when squared and summed
-_SAFE_EXPONENTS = {np.float64: (-400, 480), np.float32: (-40, 40)}
 
 
 def block_rows(m: int) -> int:
@@ -60,16 +58,8 @@ def blocks_of(W: NDArray[Any], dtype: Dtype = np.float64) -> tuple[Blocks, int, 
 
 
 def safe_exponent(abs_max: float, dtype: Dtype = np.float64) -> int:
-    """e such that W 2^-e can be squared in this precision; 0 for every matrix that is not extreme.
-
-    Args:
-        abs_max: largest |element|, finite.
-        dtype: what will hold the squares.
-    """
-    if abs_max == 0:
-        return 0
-    exponent, (least, most) = int(np.frexp(abs_max)[1]), _SAFE_EXPONENTS[dtype]
-    return 0 if least <= exponent <= most else exponent
+    """e such that W 2^-e can be squared in a type of numpy (`extremes.safe_exponent`)."""
+    return extremes.safe_exponent(abs_max, "float32" if dtype == np.float32 else "float64")
 
 
 def scaled(blocks: Blocks, exponent: int) -> Blocks:

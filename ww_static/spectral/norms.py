@@ -49,4 +49,5 @@ def gavish_donoho(sigma: NDArray[np.float64], n: int) -> int:
     """
     c = len(sigma) / n
     omega = 0.56 * c**3 - 0.95 * c**2 + 1.82 * c + 1.43
-    return int(np.count_nonzero(sigma > omega * np.median(sigma)))
+    median = (sigma[(len(sigma) - 1) // 2] + sigma[len(sigma) // 2]) / 2  # of ascending values; np.median loads numpy.ma
+    return int(np.count_nonzero(sigma > omega * median))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the record itself is read where numpy is not loaded
+    import numpy as np
+    from numpy.typing import NDArray
+
+_PIECE = 2**14  # elements looked at together: what is made of them stays in cache, and needs no fresh pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Moments:
 
 def moments(block: NDArray[np.float64]) -> Moments:
     """The moments of one block, float64, any shape."""
+    import numpy as np
+
     x = block.reshape(-1)
     count = len(x)
     if count == 0:
@@ -61,14 +67,31 @@ def moments(block: NDArray[np.float64]) -> Moments:
     zeros = len(x) - int(np.count_nonzero(x))
     with np.errstate(over="ignore", invalid="ignore"):
         mean = low if low == high else float(x.mean())
-        deviation = x - mean
-        squares = deviation * deviation
-        m2, m3, m4 = float(squares.sum()), float(squares @ deviation), float(squares @ squares)
+        m2, m3, m4 = _central_sums(x, mean)
     return Moments(count, len(x), zeros, nans, infinities, low, high, mean, m2, m3, m4)
+
+
+def _central_sums(x: NDArray[np.float64], mean: float) -> tuple[float, float, float]:
+    """Sums of (x - mean)^2, ^3, ^4."""
+    import numpy as np
+
+    buffers = np.empty((2, min(len(x), _PIECE)))
+    m2 = m3 = m4 = 0.0
+    for start in range(0, len(x), _PIECE):
+        piece = x[start : start + _PIECE]
+        deviation, squares = buffers[:, : len(piece)]
+        np.subtract(piece, mean, out=deviation)
+        np.multiply(deviation, deviation, out=squares)
+        m2 += float(squares.sum())
+        m3 += float(squares @ deviation)
+        m4 += float(squares @ squares)
+    return m2, m3, m4
 
 
 def merged(a: Moments, b: Moments) -> Moments:
     """The moments of two blocks together. Source: Pebay 2008 (SAND2008-6212), eq. 2.1 and 3.1."""
+    import numpy as np
+
     if a.finite == 0 or b.finite == 0:
         full = a if b.finite == 0 else b
         mean, m2, m3, m4 = full.mean, full.m2, full.m3, full.m4
@@ -85,6 +108,8 @@ def merged(a: Moments, b: Moments) -> Moments:
 
 
 def _merged_sums(a: Moments, b: Moments, na: int, nb: int, n: int) -> tuple[float, float, float, float]:
+    import numpy as np
+
     d = np.float64(b.mean - a.mean)
     m2 = a.m2 + b.m2 + d**2 * na * nb / n
     m3 = a.m3 + b.m3 + d**3 * na * nb * (na - nb) / n**2 + 3 * d * (na * b.m2 - nb * a.m2) / n

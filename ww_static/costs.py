@@ -1,0 +1,75 @@
+"""Estimated seconds of work, on one processor: the order of tasks, progress, patience and the number of workers depend on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
+
+from ww_static.layers import LayerView
+from ww_static.plan import stored_bytes
+from ww_static.protocol import TensorSpec
+
+WORTH_WORKERS = 0.3  # seconds of work below which a second worker costs more than it saves
+_PER_SURVEYED_BYTE = 2e-9
+_PER_HASHED_BYTE = 7e-10
+_PER_FLOP = 2.5e-11
+_PER_ROW = 2e-3  # of fitting and measuring, whatever the size
+_SMALL = 5e-3  # rows that take less share a task, for sending one costs a third of a millisecond
+_BATCH = 2e-2
+_SURVEYED = 2**24  # tensors are surveyed in tasks of about this many bytes
+_LARGE = 1.0  # rows of several matrices that take more are shared out
+_SHARE = 0.25
+
+
+def of_survey(nbytes: int) -> float:
+    """Of one pass over stored values."""
+    return nbytes * _PER_SURVEYED_BYTE
+
+
+def of_hash(nbytes: int) -> float:
+    """Of the sha256 of a file."""
+    return nbytes * _PER_HASHED_BYTE
+
+
+def of_row(view: LayerView, flops: float) -> float:
+    """Of the row of a view that takes so many floating-point operations; nothing for one that is skipped."""
+    return _PER_ROW + flops * _PER_FLOP if view.reason is None else 0.0
+
+
+def shares(matrices: int, seconds: float) -> list[slice]:
+    """The matrices of a row in parts that several workers can take; a row that is soon done, or has one matrix, is one part."""
+    count = min(matrices, int(seconds / _SHARE)) if seconds > _LARGE else 1
+    ends = [matrices * place // count for place in range(count + 1)] if count > 1 else [0, matrices]
+    return [slice(begin, end) for begin, end in pairwise(ends)]
+
+
+def tensors_together(specs: Iterable[TensorSpec]) -> Iterator[list[TensorSpec]]:
+    """Tensors in the batches in which they are surveyed."""
+    batch: list[TensorSpec] = []
+    size = 0
+    for spec in specs:
+        nbytes = stored_bytes(spec)
+        if batch and (size + nbytes > _SURVEYED or len(batch) == 256):
+            yield batch
+            batch, size = [], 0
+        batch.append(spec)
+        size += nbytes
+    if batch:
+        yield batch
+
+
+def rows_together(seconds: Mapping[int, float]) -> Iterator[list[int]]:
+    """Rows by what they take, in order: a large one alone, small ones together."""
+    batch: list[int] = []
+    held = 0.0
+    for row, cost in seconds.items():
+        if cost >= _SMALL:
+            yield [row]
+            continue
+        batch.append(row)
+        held += cost
+        if held >= _BATCH:
+            yield batch
+            batch, held = [], 0.0
+    if batch:
+        yield batch
