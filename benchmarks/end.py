@@ -72,12 +72,23 @@ def commands(lines: dict[str, tuple[list[str], measure.Environment]], rounds: in
     found = measure.alternating(sides, rounds, _PATIENCE)
     first = found[0]
     tables.header(
-        "command", "wall s", "wall ratio", "CPU s", "CPU ratio", "peak private MiB", "memory ratio", "processes", "runs", "exit"
+        "command",
+        "wall s",
+        "wall ratio",
+        "CPU s",
+        "CPU ratio",
+        "peak private MiB",
+        "memory ratio",
+        "RssAnon MiB",
+        "processes",
+        "runs",
+        "exit",
     )
     for name, one in zip(lines, found, strict=True):
         tables.row(
             name, f"{one.wall:.3f}", f"**{first.wall / one.wall:.1f}**", f"{one.cpu:.3f}", f"{first.cpu / one.cpu:.1f}",
-            f"{one.peak.total / measure.MIB:.0f}", f"{first.peak.total / max(one.peak.total, 1):.1f}", str(len(one.peak.shares)),
+            f"{one.peak.once / measure.MIB:.0f}", f"{first.peak.once / max(one.peak.once, 1):.1f}", f"{one.peak.total / measure.MIB:.0f}",
+            str(len(one.peak.shares)),
             str(one.rounds), str(one.exit_code),
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -27,14 +28,16 @@ class Peak:
     """The moment with the most private memory.
 
     Attributes:
-        total: bytes of RssAnon, summed over the process and all its children.
+        total: bytes of RssAnon, summed over the process and all its children: pages that forked processes share count in each.
         seconds: when it was, after the start.
         shares: bytes of each process then, largest first, with the last words of its command line.
+        once: bytes of Pss_Anon, summed: a page that is shared counts once. Looked up whenever the total has risen.
     """
 
     total: int = 0
     seconds: float = 0.0
     shares: tuple[tuple[str, int], ...] = ()
+    once: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,8 @@ def run(command: Sequence[str], log: Path, environment: Environment = one_thread
     peak, cpu, code, end, samples = Peak(), 0.0, 0, 0.0, 0
     with log.open("wb") as out, log.with_name(log.name + ".err").open("wb") as errors:
         begin = time.perf_counter()
-        process = subprocess.Popen(command, stdout=out, stderr=errors, env=environment())
+        compiled = {key: value for key, value in environment().items() if key != "PYTHONDONTWRITEBYTECODE"}  # as when installed
+        process = subprocess.Popen(command, stdout=out, stderr=errors, env=compiled)
         ended = os.pidfd_open(process.pid)
         while True:
             if samples % _SAMPLES_PER_CENSUS == 0:
@@ -115,7 +119,9 @@ def _larger(peak: Peak, members: Sequence[int], main: int, begin: float) -> Peak
     if total <= peak.total:
         return peak
     ordered = sorted(shares.items(), key=lambda share: -share[1])
-    return Peak(total, time.perf_counter() - begin, tuple((_label(pid, main), size) for pid, size in ordered))
+    named = tuple((_label(pid, main), size) for pid, size in ordered)
+    once = sum(_line_of(f"/proc/{pid}/smaps_rollup", b"Pss_Anon:") for pid in shares)
+    return Peak(total, time.perf_counter() - begin, named, max(peak.once, once))
 
 
 def _label(pid: int, main: int) -> str:
@@ -145,13 +151,15 @@ def family(root: int) -> list[int]:
 
 def private_bytes(pid: int) -> int:
     """Private (anonymous) resident memory of one process; 0 when it has ended."""
-    try:
-        with open(f"/proc/{pid}/status", "rb") as stream:
-            for line in stream:
-                if line.startswith(b"RssAnon:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
+    return _line_of(f"/proc/{pid}/status", b"RssAnon:")
+
+
+def _line_of(path: str, name: bytes) -> int:
+    """The bytes that a line of a file of the kernel names in kB; 0 when there is no such file or line."""
+    with suppress(OSError), open(path, "rb") as stream:
+        for line in stream:
+            if line.startswith(name):
+                return int(line.split()[1]) * 1024
     return 0
 
 

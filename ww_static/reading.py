@@ -85,7 +85,7 @@ def streamed_blocks(
     return blocks
 
 
-def stored_blocks(checkpoint: OpenCheckpoint, spec: TensorSpec, matrix: Matrix, most: int = 2**20) -> Iterator[NDArray[Any]]:
+def stored_blocks(checkpoint: OpenCheckpoint, spec: TensorSpec, matrix: Matrix, most: int = 2**18) -> Iterator[NDArray[Any]]:
     """The stored values of one matrix as unsigned integers, each once, in pieces of about `most`; in an order that depends on
     the shape alone.
     """

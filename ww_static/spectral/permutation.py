@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_DEALT = 2**24  # more values than these are dealt into stacks, so that the keys need no more memory than the values
+_DEALT = 2**22  # more values than these are dealt into stacks, so that the keys need no more memory than the values
 _STACKS = 256
 _CHUNK = 2**16  # values whose keys are drawn at a time: they stay in the processor's cache
-_HAND = 2**20  # values that are dealt at a time
+_HAND = 2**18  # values that are dealt at a time
 
 
 def permutation_bytes(count: int, itemsize: int) -> int:
@@ -121,7 +121,7 @@ def _stacks(generator: np.random.Generator, count: int) -> NDArray[np.uint8]:
 
 
 def _hands(first: NDArray[Any], rest: Iterable[NDArray[Any]]) -> Iterable[NDArray[Any]]:
-    """The same values in pieces of exactly 2^20, the last one shorter."""
+    """The same values in pieces of exactly 2^18, the last one shorter."""
     waiting, held = [first], len(first)
     for block in rest:
         waiting.append(block)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ww_static.spectral import lanczos, lapack
 from ww_static.spectral.eigen import Spectrum, spectrum_of_blocks
-from ww_static.spectral.gram import Blocks, block_rows
+from ww_static.spectral.gram import Blocks, block_rows, gram, mirror
 
 SMALL = 256  # columns up to which all eigenvalues cost no more than the largest
 _GRAM = 1024  # columns up to which X is formed: products with it cost less than passes over W
@@ -108,7 +108,7 @@ def upper_end(W: Matrix, edge: float, generator: np.random.Generator, backend: s
     """
     n, m = W.shape
     if m > SMALL:
-        sums = _single(W)
+        sums = _single(W, backend)
         limit = math.ldexp(edge, -2 * W.exponent)
         top = lanczos.largest(sums.product, m, generator, limit)
         if top is not None:
@@ -166,7 +166,7 @@ def gain_of(columns: Vector, n: int) -> float:
     return 0.5 * (math.hypot(diagonal, 2 * beside) - diagonal)
 
 
-def _single(W: Matrix) -> _Sums:
+def _single(W: Matrix, backend: str = lapack.BEST) -> _Sums:
     """W^T W as a product in single precision: with X where that is cheaper, else block by block of W."""
     n, m = W.shape
     columns = _column_sums(W.narrow_blocks(4 * _CACHED), m)
@@ -179,9 +179,8 @@ def _single(W: Matrix) -> _Sums:
             return result
 
         return _Sums(columns, n, by_blocks)
-    X = np.zeros((m, m), np.float32)
-    for block in W.narrow_blocks(4 * _CACHED):
-        X += block.T @ block
+    X = gram(lambda: W.narrow_blocks(4 * _CACHED), m, backend, np.float32)
+    mirror(X)
     return _Sums(columns, n, lambda v: (X @ v.astype(np.float32)).astype(np.float64))
 
 
