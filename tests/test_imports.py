@@ -28,6 +28,7 @@ FLOORS = (
         "spectral.gram",
         "spectral.scan",
         "spectral.smallest",
+        "spectral.unresolved",
         "spectral.marchenko_pastur",
         "spectral.tracy_widom",
         "spectral.permutation",

@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 import ww_static as ww
 from conftest import Writer
 from support import ROOT
-from ww_static import spectrum, tail
+from ww_static import spectrum
+from ww_static.measured import measure
 from ww_static.metrics import METRICS, OF_FAST
+from ww_static.options import Options
 from ww_static.spectral import eigen, gram, lapack
-from ww_static.spectral.powerlaw import TailFit
+from ww_static.spectral.missing import Missing
+from ww_static.spectral.powerlaw import TailFit, candidates
+from ww_static.spectral.unresolved import least_distance
 
 Matrix = NDArray[np.float64]
 CUT = 1e-5
@@ -34,16 +38,19 @@ def families(m: int, seed: int) -> Iterator[tuple[str, Matrix]]:
     Q = np.linalg.qr(rng.standard_normal((m, m)))[0]
     yield "graded", (Q * np.geomspace(1, 1e-5, m)) @ np.linalg.qr(rng.standard_normal((m, m)))[0]
     yield "shifted", rng.standard_normal((4 * m, m)) + 1
+    yield "signs", np.sign(rng.standard_normal((6 * m, m))) * 0.1
+    one = rng.standard_normal((3 * m, m))
+    one[5, 7] = 1e4
+    yield "one element", one
+    yield "equal", np.full((20 * m, m), 0.1)
 
 
-def fitted(found: eigen.Spectrum) -> TailFit:
-    fit = tail(found.eigenvalues[found.eigenvalues > CUT], doubt=found.floor if found.precision == "fast" else 0.0)
-    assert isinstance(fit, TailFit)
-    return fit
+def fitted(found: eigen.Spectrum) -> TailFit | Missing:
+    return measure((found,), 1.0, Options(precision=found.precision)).fit
 
 
 @pytest.mark.parametrize("backend", [lapack.BEST, lapack.NUMPY])
-@pytest.mark.parametrize("m", [40, 130, 300, 600])
+@pytest.mark.parametrize("m", [512, 600])
 def test_errors_stay_below_what_is_stated(m: int, backend: str) -> None:
     same = 0
     for name, W in families(m, m):
@@ -53,6 +60,9 @@ def test_errors_stay_below_what_is_stated(m: int, backend: str) -> None:
         assert fast.floor == pytest.approx(eigen.single_error(max(W.shape), m) * fast.eigenvalues[-1])
         assert np.abs(fast.eigenvalues - exact.eigenvalues).max() <= fast.floor, name
         a, b = fitted(fast), fitted(exact)
+        if isinstance(a, Missing):
+            continue
+        assert isinstance(b, TailFit), name
         if a.k == b.k:
             same += 1
             assert abs(a.alpha - b.alpha) <= a.alpha_error(fast.floor), name
@@ -62,13 +72,46 @@ def test_errors_stay_below_what_is_stated(m: int, backend: str) -> None:
     assert same >= 5
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_tail_that_may_begin_below_the_noise_of_float32_is_not_fitted(seed: int) -> None:
+    """A few large values, and a bulk below the rounding errors where the best tail begins."""
+    rng = np.random.default_rng(seed)
+    m, r = 520, 3 + 3 * seed
+    W = rng.standard_normal((m, r)) @ rng.standard_normal((r, m))
+    for noise in (0.0, 1e-4, 1e-3):
+        found = spectrum((W + noise * rng.standard_normal((m, m))).astype(np.float32), precision="fast")
+        assert fitted(found) == Missing("below_spectral_floor")
+
+
+def test_the_distance_of_such_a_tail_is_never_less_than_its_bound() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(30):
+        x = np.sort(rng.pareto(rng.uniform(0.5, 4), 300) + 1) * rng.choice([1.0, 1e-3])
+        unknown = int(rng.integers(1, 60))
+        bound = least_distance(x[unknown:], unknown)
+        lower = x.copy()
+        for lowest in (x[0], 1e-3 * x[0], 0.999 * x[unknown]):  # whatever the unknown values are
+            lower[:unknown] = np.sort(rng.uniform(lowest, x[unknown], unknown))
+            assert candidates(lower).D[:unknown].min() >= bound
+    assert least_distance(np.linspace(1.0, 2.0, 200), 3) > 0.03  # no power law comes near these
+
+
+def test_matrices_below_512_columns_are_exact(save: Writer) -> None:
+    W = np.random.default_rng(7).standard_normal((600, 511)).astype(np.float32)
+    found = spectrum(W, precision="fast")
+    assert found.precision == "exact"
+    assert np.array_equal(found.eigenvalues, spectrum(W).eigenvalues)
+    (row,) = ww.analyze(save({"w.weight": W[:80, :40]}), precision="fast")
+    assert (row.precision, row.sv_min is not None) == ("exact", True)
+
+
 def test_matrices_of_seven_families_stay_below_the_stated_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
-    found = list(importlib.import_module("benchmarks.accuracy").fast_cases(70))
+    found = list(importlib.import_module("benchmarks.accuracy").fast_cases(14))
     assert max(case.eigenvalues for case in found) < 1
     assert max(max(case.alpha, case.D) for case in found if case.alpha is not None) < 1
     assert all(case.excuse for case in found if case.alpha is None)
-    assert sum(case.alpha is not None for case in found) > 55
+    assert sum(case.alpha is not None for case in found) >= 7
 
 
 def test_two_stages_in_single_precision_begin_at_512_columns() -> None:
@@ -82,7 +125,7 @@ def test_float32_takes_half_the_memory() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(90, 40), (40, 90)])
+@pytest.mark.parametrize("shape", [(900, 520), (520, 900)])
 def test_any_storage_dtype_and_orientation(dtype: type[np.floating[Any]], shape: tuple[int, int], save: Writer) -> None:
     W = np.random.default_rng(1).standard_normal(shape).astype(dtype)
     path = save({"w.weight": W})
@@ -98,7 +141,7 @@ def test_any_storage_dtype_and_orientation(dtype: type[np.floating[Any]], shape:
 
 
 def test_metrics_of_small_eigenvalues_are_null_and_say_why(save: Writer) -> None:
-    W = np.random.default_rng(2).standard_t(3, (80, 60)).astype(np.float32)
+    W = np.random.default_rng(2).standard_t(3, (800, 520)).astype(np.float32)
     (row,) = ww.analyze(save({"w.weight": W}), precision="fast", metrics="all")
     reasons = row.null_reasons or {}
     for name in METRICS:
@@ -111,8 +154,8 @@ def test_metrics_of_small_eigenvalues_are_null_and_say_why(save: Writer) -> None
 def test_a_tail_below_the_noise_of_float32_is_not_fitted(save: Writer) -> None:
     """One huge singular value: the other eigenvalues, where the tail begins, are below its rounding errors."""
     rng = np.random.default_rng(3)
-    W = rng.standard_normal((60, 50))
-    W += 3e4 * np.outer(rng.standard_normal(60), rng.standard_normal(50))
+    W = rng.standard_normal((620, 520))
+    W += 3e4 * np.outer(rng.standard_normal(620), rng.standard_normal(520))
     path = save({"w.weight": W.astype(np.float32)})
     (row,) = ww.analyze(path, precision="fast")
     assert ww.analyze(path).rows[0].alpha is not None
@@ -122,7 +165,7 @@ def test_a_tail_below_the_noise_of_float32_is_not_fitted(save: Writer) -> None:
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-15, 1e15, 1e30, 1e200])
 def test_extreme_weights_are_scaled_by_a_power_of_two(scale: float, save: Writer) -> None:
-    W = np.random.default_rng(4).standard_t(3, (70, 50))
+    W = np.random.default_rng(4).standard_t(3, (700, 520))
     path = save({"w.weight": W * scale})
     (row,) = ww.analyze(path, precision="fast")
     assert row.status == "success"
@@ -132,7 +175,7 @@ def test_extreme_weights_are_scaled_by_a_power_of_two(scale: float, save: Writer
 
 
 def test_a_bad_element_is_seen(save: Writer) -> None:
-    W = np.ones((30, 20), np.float32)
+    W = np.ones((620, 520), np.float32)
     W[3, 4] = np.inf
     (row,) = ww.analyze(save({"w.weight": W}), precision="fast")
     assert (row.status, row.reason, row.n_inf) == ("failed", "nonfinite", 1)
@@ -145,9 +188,10 @@ def test_taps_and_rows_are_the_same_for_any_number_of_workers(save: Writer) -> N
         "big.weight": rng.standard_normal((700, 600)).astype(np.float32),
     })  # fmt: skip
     alone, both = (ww.analyze(path, precision="fast", jobs=jobs) for jobs in (1, 2))
+    assert next(row for row in alone if row.kind != "conv2d").precision == "fast"
     assert both.layers.equals(alone.layers)
     conv = next(row for row in alone if row.kind == "conv2d")
-    assert conv.num_evals == 216
+    assert (conv.num_evals, conv.precision) == (216, "exact")
     assert conv.alpha == pytest.approx(next(row for row in ww.analyze(path) if row.kind == "conv2d").alpha, rel=1e-4)
 
 

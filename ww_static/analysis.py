@@ -22,7 +22,16 @@ from ww_static.protocol import Limits, TensorSpec
 from ww_static.rows import LayerRow
 from ww_static.seam import OpenCheckpoint
 from ww_static.spectral import lapack, stacked
-from ww_static.spectral.eigen import LARGEST_SVD, Method, Spectrum, dtype_of, spectrum_of_blocks, svd_bytes, triangle
+from ww_static.spectral.eigen import (
+    LARGEST_SVD,
+    Method,
+    Spectrum,
+    dtype_of,
+    precision_for,
+    spectrum_of_blocks,
+    svd_bytes,
+    triangle,
+)
 from ww_static.spectral.gram import gram_bytes, safe_exponent, scaled
 from ww_static.spectral.lowrank import exponents, product_bytes, product_flops, product_spectrum
 from ww_static.spectral.missing import Missing
@@ -57,9 +66,9 @@ def memory_needed(view: LayerView, backend: str = lapack.NUMPY, precision: str =
     kept = 24 * (view.num_evals or 0) + _held_bytes(view.spec)
     if view.left is not None and view.sides is not None:
         return product_bytes(*view.sides, view.left.shape[1]) + kept
-    if _is_stack(view, precision):
+    if _is_stack(view):
         return stacked_bytes(len(view.matrices), view.n, view.m) + kept
-    return gram_bytes(view.m, backend, dtype_of(precision)) + kept
+    return gram_bytes(view.m, backend, dtype_of(precision, view.m)) + kept
 
 
 def _held_bytes(spec: TensorSpec) -> int:
@@ -70,8 +79,8 @@ def _held_bytes(spec: TensorSpec) -> int:
 
 def memory_wanted(view: LayerView, backend: str = lapack.NUMPY, precision: str = "exact") -> int:
     """Private memory, in bytes, with which small singular values are resolved as well."""
-    single = view.left is None and not _is_stack(view, precision)  # a matrix at a time
-    if precision == "exact" and single and view.n and view.m and view.m <= LARGEST_SVD:
+    single = view.left is None and not _is_stack(view)  # a matrix at a time
+    if single and view.n and view.m and view.m <= LARGEST_SVD and precision_for(precision, view.m) == "exact":
         return max(memory_needed(view, backend), svd_bytes(view.n, view.m) + _held_bytes(view.spec))
     return memory_needed(view, backend, precision)
 
@@ -107,7 +116,7 @@ def need(view: LayerView, options: Options) -> Need:
             memory_permuted(view, options, backend),
         )
 
-    whole = view.left is not None or _is_stack(view, options.precision)
+    whole = view.left is not None or _is_stack(view)
     parts = 1 if whole else len(view.matrices)
     return Need(flops(view), room(lapack.NUMPY), room(lapack.BEST), parts, randomizing.random_flops(view, options))
 
@@ -172,7 +181,7 @@ def _spectra(
     checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, method: Method, backend: str, precision: str
 ) -> list[Spectrum]:
     """The spectra of all matrices of a view that is no product."""
-    if isinstance(view.matrices, Taps) and _is_stack(view, precision):
+    if isinstance(view.matrices, Taps) and _is_stack(view):
         exponent = safe_exponent(tensor.moments.abs_max) if tensor.moments else 0
         return stacked_spectra(reading.stacked_taps(checkpoint, view.spec, view.matrices), exponent, method)
     return spectra_of(checkpoint, view, view.matrices, tensor, method, backend, precision)
@@ -192,7 +201,8 @@ def spectra_of(
     Raises:
         NonFiniteError, NotConvergedError, FormatError: what makes the whole row fail.
     """
-    dtype = dtype_of(precision)
+    precision = precision_for(precision, view.m or 0)
+    dtype = dtype_of(precision, view.m or 0)
     exponent = safe_exponent(tensor.moments.abs_max, dtype) if tensor.moments else 0
     single = precision == "fast" and exponent == 0
     spectra = []
@@ -202,10 +212,10 @@ def spectra_of(
     return spectra
 
 
-def _is_stack(view: LayerView, precision: str) -> bool:
+def _is_stack(view: LayerView) -> bool:
     """Whether the matrices of a row are so many and so small that they are computed at once."""
     small = (view.m or 0) <= stacked.LARGEST and math.prod(view.spec.shape) <= stacked.MOST_ELEMENTS
-    return precision == "exact" and isinstance(view.matrices, Taps) and len(view.matrices) > 1 and small
+    return isinstance(view.matrices, Taps) and len(view.matrices) > 1 and small
 
 
 def _products(checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey) -> list[Spectrum]:

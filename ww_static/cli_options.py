@@ -91,7 +91,7 @@ EsdNormOption = Annotated[str, typer.Option("--esd-norm", metavar="none|1/N", he
 EsdOption = Annotated[str, typer.Option("--esd", metavar="none|f64|f32", help="Keep eigenvalues and their curves in the rows.")]
 PrecisionOption = Annotated[
     str,
-    typer.Option("--precision", metavar="exact|fast", help="float64, or float32: tail and norms only, twice as fast."),
+    typer.Option("--precision", metavar="exact|fast", help="float64; or float32 from 512 columns on: tail and norms only, twice as fast."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 RandomizeOption = Annotated[

@@ -17,6 +17,7 @@ from ww_static.spectral.missing import Missing
 from ww_static.spectral.mp_fit import MPFit, mp_fit
 from ww_static.spectral.powerlaw import TailFit, tail
 from ww_static.spectral.randomized import Randomized
+from ww_static.spectral.unresolved import least_distance
 
 FIT_CUT = 1e-5
 LOG10_2 = math.log10(2.0)
@@ -139,7 +140,18 @@ def _fit(
         return above, Missing("all_below_cut")
     if len(above) < fewest:
         return above, Missing("too_few_evals")
-    fit = tail(above, doubt=floor if single else 0.0)
-    if single and isinstance(fit, TailFit) and fit.xmin <= floor:  # the tail begins among values that float32 does not know
-        return above, Missing("below_spectral_floor")
-    return above, fit
+    if not single:
+        return above, tail(above)
+    return above, _single_fit(above, floor, fewest)
+
+
+def _single_fit(above: NDArray[np.float64], floor: float, fewest: int) -> TailFit | Missing:
+    """The fit of eigenvalues in float32: only where it does not depend on those at or below the floor, which are not known."""
+    unknown = int(np.searchsorted(above, floor, side="right"))
+    if len(above) - unknown < fewest:
+        return Missing("below_spectral_floor")
+    fit = tail(above, doubt=floor)
+    if unknown == 0 or isinstance(fit, Missing):
+        return fit
+    settled = fit.xmin > floor and fit.D + fit.distance_error(floor) < least_distance(above[unknown:], unknown)
+    return fit if settled else Missing("below_spectral_floor")

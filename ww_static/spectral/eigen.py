@@ -18,6 +18,7 @@ from ww_static.spectral.smallest import smallest_vectors
 
 EPS = 2.0**-52
 EPS_SINGLE = 2.0**-23
+_SMALLEST_FAST = 512  # columns
 # lambda_min / lambda_max above which the Gram matrix gives the smallest singular value to 1e-11, and to 1e-9
 _PLAIN, _PASSABLE = 1e-5, 1e-8
 _REFINABLE = 1e-11  # and above which one more look at W gives it to 1e-10
@@ -64,20 +65,25 @@ class Spectrum:
         return self.method == "gram" or self.floor > (self.n * EPS) ** 2 * float(self.eigenvalues[-1])
 
 
-def dtype_of(precision: str) -> Dtype:
-    """float64 for ``exact``, float32 for ``fast``."""
+def precision_for(precision: str, m: int) -> str:
+    """The precision that a matrix of m columns gets: ``fast`` from 512 columns on, where float32 saves time."""
     if precision not in ("exact", "fast"):
         raise ValueError(f"precision is exact or fast, not '{precision}'")
-    return np.float32 if precision == "fast" else np.float64
+    return precision if m >= _SMALLEST_FAST else "exact"
+
+
+def dtype_of(precision: str, m: int) -> Dtype:
+    """float64, or float32 where ``fast`` applies to a matrix of m columns."""
+    return np.float32 if precision_for(precision, m) == "fast" else np.float64
 
 
 def single_error(n: int, m: int) -> float:
     """Bound on the error of eigenvalues of a float32 Gram matrix, N x M, in units of the largest one.
 
-    2^-23 (sqrt M + sqrt(N)/32): rounding errors of both steps, which add up like independent ones; the largest error seen
-    in ``benchmarks.accuracy`` is below half of it.
+    2^-23 (sqrt M + 48 + N/1536): the errors of the reduction, which add up like independent ones; and those of sums of equal
+    products, which all go one way: a product of matrices adds 384 of them in a row, and then the sums of N/384 such runs.
     """
-    return EPS_SINGLE * (math.sqrt(m) + math.sqrt(n) / 32)
+    return EPS_SINGLE * (math.sqrt(m) + 48 + n / 1536)
 
 
 def spectrum(W: NDArray[Any], method: Method = "auto", backend: str = lapack.BEST, precision: str = "exact") -> Spectrum:
@@ -88,8 +94,8 @@ def spectrum(W: NDArray[Any], method: Method = "auto", backend: str = lapack.BES
         method: ``gram`` (accurate to M eps lambda_max), ``svd`` (to (N eps sigma_max)^2), or ``auto``: gram, with its
             smallest eigenvalue refined below 1e-5 lambda_max, and svd below 1e-11 lambda_max, both up to M = 2048.
         backend: ``numpy``, or ``auto`` for the fastest that numpy's own LAPACK allows; the last bits depend on it.
-        precision: ``exact``, or ``fast``: all in float32, twice as fast, with errors up to `single_error` lambda_max, and
-            always by the Gram matrix.
+        precision: ``exact``, or ``fast``: from 512 columns on all in float32, twice as fast, with errors up to `single_error`
+            lambda_max, and always by the Gram matrix.
 
     Raises:
         NonFiniteError: an element is NaN or infinite.
@@ -99,7 +105,8 @@ def spectrum(W: NDArray[Any], method: Method = "auto", backend: str = lapack.BES
     W = np.asarray(W)
     if W.dtype.kind == "c":
         raise ValueError("a complex matrix has no spectrum here")
-    dtype = dtype_of(precision)
+    precision = precision_for(precision, min(W.shape, default=0))
+    dtype = dtype_of(precision, min(W.shape, default=0))
     with np.errstate(invalid="ignore"):
         largest = max(abs(float(W.max())), abs(float(W.min())))
     if not np.isfinite(largest):
