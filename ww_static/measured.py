@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from ww_static.spectral.missing import Missing
 from ww_static.spectral.mp_fit import MPFit, mp_fit
 from ww_static.spectral.powerlaw import TailFit, tail
 from ww_static.spectral.randomized import Randomized
+from ww_static.spectral.replicas import Bootstrap, GoodnessOfFit
 
 FIT_CUT = 1e-5
 LOG10_2 = math.log10(2.0)
@@ -41,6 +43,8 @@ class Measured:
         law: weightwatcher's Marchenko-Pastur fit.
         bulk: robust variance, edges and spikes.
         replicas: the spectra of the permuted matrices, when they were asked for.
+        bootstrap: the spread of alpha over samples of the values, when it was asked for.
+        gof: the test of the fit, when it was asked for.
     """
 
     spectra: tuple[Spectrum, ...]
@@ -56,6 +60,8 @@ class Measured:
     law: MPFit | Missing
     bulk: Bulk | Missing
     replicas: Randomized | Missing = _NOT_REQUESTED
+    bootstrap: Bootstrap | Missing = _NOT_REQUESTED
+    gof: GoodnessOfFit | Missing = _NOT_REQUESTED
 
     @property
     def m(self) -> int:
@@ -83,6 +89,17 @@ class Measured:
     def log10(self, value: float) -> float | Missing:
         """log10 of a positive `value` in the units of `eigenvalues`, in ESD units: never out of range."""
         return math.log10(value) + self.shift * LOG10_2 if value > 0 else Missing("zero_matrix")
+
+
+Value = float | int | str | Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A column of a group and the function that computes it."""
+
+    group: str
+    compute: Callable[[Measured], Value | Missing]
 
 
 def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -> Measured:

@@ -29,6 +29,14 @@ def _random(meaning: str, definition: str, unit: str = "1") -> Any:
     return column(meaning, unit, definition, "randomize")
 
 
+def _boot(meaning: str, definition: str, unit: str = "1") -> Any:
+    return column(meaning, unit, definition, "bootstrap")
+
+
+def _gof(meaning: str, definition: str, unit: str = "1") -> Any:
+    return column(meaning, unit, definition, "gof")
+
+
 def _curve(meaning: str, unit: str = "1") -> Any:
     return column(meaning, unit, "", "esd")
 
@@ -191,6 +199,20 @@ class LayerRow:
     num_traps_max: int | None = _random("the most of any copy", "num_traps.v1")
     num_traps_demeaned: int | None = _random("the same after subtracting the mean of the elements, median", "num_traps.v1")
     trap_ratio: float | None = _random("largest eigenvalue of a permuted copy over its mp_edge_hi, median", "trap_ratio.v1")
+
+    alpha_sigma_boot: float | None = _boot(
+        "standard deviation of alpha over 200 samples of the eigenvalues, drawn with replacement, ddof 1", "bootstrap.v1"
+    )
+    alpha_ci_lo: float | None = _boot("2.5th percentile of it", "bootstrap.v1")
+    alpha_ci_hi: float | None = _boot("97.5th percentile of it", "bootstrap.v1")
+    gof_p: float | None = _gof(
+        "share of samples of the fitted law whose own fit is as far off; below 0.1 the tail is no power law", "gof.csn.v1"
+    )
+    gof_B: int | None = _gof("samples of the fitted law", "gof.csn.v1")
+    alpha_gof: float | None = _gof("exponent of the fit that is tested: two-sided distance, at least 50 values", "gof.csn.v1")
+    xmin_gof: float | None = _gof("smallest eigenvalue of its tail", "gof.csn.v1", "weight^2")
+    D_gof: float | None = _gof("its two-sided Kolmogorov-Smirnov distance", "gof.csn.v1")
+    n_tail_gof: int | None = _gof("eigenvalues at or above xmin_gof", "gof.csn.v1")
 
     esd: Curve | None = _curve("eigenvalues, ascending", "weight^2")
     explained_k: Curve | None = _curve("cumulative share of the eigenvalues, largest first")
