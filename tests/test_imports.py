@@ -36,7 +36,7 @@ FLOORS = (
     ),
     ("spectral.eigen", "spectral.powerlaw", "spectral.norms", "spectral.detx", "spectral.density", "spectral.statistics"),
     ("spectral.ranks", "spectral.lowrank", "spectral.stacked", "spectral.mp_fit", "spectral.bulk", "spectral.upper"),
-    ("spectral.randomized", "spectral.replicas"),
+    ("spectral.randomized", "spectral.replicas", "spectral.variants", "spectral.hill"),
     ("reading", "measured", "surveys"),
     ("tail_metrics", "randomizing", "resampling"),
     ("metrics",),

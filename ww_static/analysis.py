@@ -32,6 +32,7 @@ from ww_static.spectral.replicas import REJECTED
 from ww_static.spectral.stacked import stacked_spectra
 from ww_static.spectral.statistics import Moments, merged, moments
 from ww_static.surveys import Survey
+from ww_static.tail_metrics import has_fingers, is_degenerate
 
 
 def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
@@ -281,6 +282,9 @@ def warning_codes(view: LayerView, row: Measured, constant: bool = False) -> lis
         "tail_lt_50": fit is not None and fit.k < 50,
         "near_tie": fit is not None and fit.near_tie,
         "gof_reject": not isinstance(row.gof, Missing) and row.gof.p < REJECTED,
+        "degenerate_xmin": is_degenerate(row),
+        "fingers": has_fingers(row),
+        "alpha_at_bound": not isinstance(row.variants, Missing) and row.variants.bounded == Missing("alpha_at_bound"),
         "fit_degenerate": isinstance(row.fit, Missing) and row.fit.reason == "fit_degenerate",
         "spectral_floor": fit is not None and row.floor > 1e-9 * fit.xmin,
         "trap_mean": isinstance(traps, int) and isinstance(left, int) and traps > left,

@@ -85,7 +85,8 @@ VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Every row 
 ColorOption = Annotated[Color, typer.Option("--color", help="When stdout gets colors.")]
 
 MetricsOption = Annotated[
-    str, typer.Option("--metrics", metavar="GROUP,...", help="Column groups: default, randomize, bootstrap, gof, esd, all.")
+    str,
+    typer.Option("--metrics", metavar="GROUP,...", help="Column groups: default, tail, randomize, bootstrap, gof, esd, all."),
 ]
 EsdNormOption = Annotated[str, typer.Option("--esd-norm", metavar="none|1/N", help="Eigenvalues of W^T W, or divided by N.")]
 EsdOption = Annotated[str, typer.Option("--esd", metavar="none|f64|f32", help="Keep eigenvalues and their curves in the rows.")]

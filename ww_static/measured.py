@@ -19,6 +19,7 @@ from ww_static.spectral.mp_fit import MPFit, mp_fit
 from ww_static.spectral.powerlaw import TailFit, tail
 from ww_static.spectral.randomized import Randomized
 from ww_static.spectral.replicas import Bootstrap, GoodnessOfFit
+from ww_static.spectral.variants import Variants, variants
 
 FIT_CUT = 1e-5
 LOG10_2 = math.log10(2.0)
@@ -45,6 +46,7 @@ class Measured:
         replicas: the spectra of the permuted matrices, when they were asked for.
         bootstrap: the spread of alpha over samples of the values, when it was asked for.
         gof: the test of the fit, when it was asked for.
+        variants: what else could have been fitted, when it was asked for.
     """
 
     spectra: tuple[Spectrum, ...]
@@ -62,6 +64,7 @@ class Measured:
     replicas: Randomized | Missing = _NOT_REQUESTED
     bootstrap: Bootstrap | Missing = _NOT_REQUESTED
     gof: GoodnessOfFit | Missing = _NOT_REQUESTED
+    variants: Variants | Missing = _NOT_REQUESTED
 
     @property
     def m(self) -> int:
@@ -115,6 +118,7 @@ def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -
     eigenvalues = np.sort(np.concatenate([one.eigenvalues for one in spectra])) * factor
     shift = 2 * spectra[0].exponent
     values, fit = _fit(spectra, eigenvalues, shift, factor, options.fit_minimum)
+    more = "tail" in options.metrics and options.precision == "exact"
     floor = max(one.floor for one in spectra) * factor
     product = spectra[0].method == "lowrank"  # the zeros are left out, and the law is not that of independent elements
     return Measured(
@@ -130,6 +134,11 @@ def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -
         rank=ranks.hard_rank(spectra),
         law=Missing("not_applicable") if product else mp_fit(eigenvalues, n / len(spectra[0].eigenvalues)),
         bulk=Missing("not_applicable") if product else bulk(eigenvalues, n, len(spectra), floor, factor),
+        variants=_NOT_REQUESTED
+        if not more
+        else fit
+        if isinstance(fit, Missing)
+        else variants(values, fit, options.fit_minimum),
     )
 
 
