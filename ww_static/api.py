@@ -53,7 +53,7 @@ def analyze(
 
     Args:
         paths: files, folders or glob patterns.
-        metrics: groups of columns: ``default``, ``tail``, ``randomize``, ``bootstrap``, ``gof``, ``esd``, ``all``.
+        metrics: groups of columns: ``default``, ``tail``, ``alternatives``, ``randomize``, ``bootstrap``, ``gof``, ``esd``, ``all``.
         layers: shell globs on the verbatim tensor name, or regular expressions after ``re:``; any of them selects.
         kinds: kinds of tensors to select, for instance ``attention``.
         min_evals, max_evals: rows outside are skipped with the reason ``size_limit``.

@@ -86,7 +86,11 @@ ColorOption = Annotated[Color, typer.Option("--color", help="When stdout gets co
 
 MetricsOption = Annotated[
     str,
-    typer.Option("--metrics", metavar="GROUP,...", help="Column groups: default, tail, randomize, bootstrap, gof, esd, all."),
+    typer.Option(
+        "--metrics",
+        metavar="GROUP,...",
+        help="Column groups: default, tail, alternatives, randomize, bootstrap, gof, esd, all.",
+    ),
 ]
 EsdNormOption = Annotated[str, typer.Option("--esd-norm", metavar="none|1/N", help="Eigenvalues of W^T W, or divided by N.")]
 EsdOption = Annotated[str, typer.Option("--esd", metavar="none|f64|f32", help="Keep eigenvalues and their curves in the rows.")]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ww_static.options import Options
 from ww_static.spectral import ranks
+from ww_static.spectral.alternatives import Alternatives, alternatives
 from ww_static.spectral.bulk import Bulk, bulk
 from ww_static.spectral.detx import DetX, detx
 from ww_static.spectral.eigen import Spectrum
@@ -24,6 +26,7 @@ from ww_static.spectral.variants import Variants, variants
 FIT_CUT = 1e-5
 LOG10_2 = math.log10(2.0)
 _NOT_REQUESTED = Missing("not_requested")
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Measured:
         bootstrap: the spread of alpha over samples of the values, when it was asked for.
         gof: the test of the fit, when it was asked for.
         variants: what else could have been fitted, when it was asked for.
+        alternatives: other laws of the same tail, when they were asked for.
     """
 
     spectra: tuple[Spectrum, ...]
@@ -65,6 +69,7 @@ class Measured:
     bootstrap: Bootstrap | Missing = _NOT_REQUESTED
     gof: GoodnessOfFit | Missing = _NOT_REQUESTED
     variants: Variants | Missing = _NOT_REQUESTED
+    alternatives: Alternatives | Missing = _NOT_REQUESTED
 
     @property
     def m(self) -> int:
@@ -118,7 +123,6 @@ def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -
     eigenvalues = np.sort(np.concatenate([one.eigenvalues for one in spectra])) * factor
     shift = 2 * spectra[0].exponent
     values, fit = _fit(spectra, eigenvalues, shift, factor, options.fit_minimum)
-    more = "tail" in options.metrics and options.precision == "exact"
     floor = max(one.floor for one in spectra) * factor
     product = spectra[0].method == "lowrank"  # the zeros are left out, and the law is not that of independent elements
     return Measured(
@@ -134,12 +138,18 @@ def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -
         rank=ranks.hard_rank(spectra),
         law=Missing("not_applicable") if product else mp_fit(eigenvalues, n / len(spectra[0].eigenvalues)),
         bulk=Missing("not_applicable") if product else bulk(eigenvalues, n, len(spectra), floor, factor),
-        variants=_NOT_REQUESTED
-        if not more
-        else fit
-        if isinstance(fit, Missing)
-        else variants(values, fit, options.fit_minimum),
+        variants=_asked("tail", options, fit, lambda found: variants(values, found, options.fit_minimum)),
+        alternatives=_asked("alternatives", options, fit, lambda found: alternatives(values, found)),
     )
+
+
+def _asked(
+    group: str, options: Options, fit: TailFit | Missing, compute: Callable[[TailFit], _Found | Missing]
+) -> _Found | Missing:
+    """What a group of columns is made from; float32 spectra and rows without a fit have none."""
+    if group not in options.metrics or options.precision == "fast":
+        return _NOT_REQUESTED
+    return fit if isinstance(fit, Missing) else compute(fit)
 
 
 def _fit(

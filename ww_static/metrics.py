@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ww_static.alternative_metrics import ALTERNATIVE_METRICS
 from ww_static.measured import LOG10_2, Measured, Metric, Value
 from ww_static.spectral import density, norms, randomized, ranks
 from ww_static.spectral.bulk import Bulk, level_spacing_ratio
@@ -350,6 +351,7 @@ METRICS: dict[str, Metric] = {
     "num_traps_demeaned": _of_counts(Randomized.traps_centered, randomized.median_count),
     "trap_ratio": _random(lambda row, replicas: replicas.trap_ratio()),
     **TAIL_METRICS,
+    **ALTERNATIVE_METRICS,
     "esd": _curve(_esd),
     "explained_k": _curve(lambda row: norms.explained(row.eigenvalues)),
     "survival": _of_esd(density.survival),

@@ -16,7 +16,7 @@ from ww_static.spectral.replicas import BOOTSTRAPS, GOF_FEWEST, GOF_REPLICAS, Ge
 
 _REPLICA_FLOPS = 4e6  # what drawing and fitting a replica takes, in operations of a product of matrices
 _VALUE_FLOPS = 5e3  # and more for every value
-_VARIANTS = 8  # what the other fits take, in replicas
+_VARIANTS = 8  # what the other fits of a group take, in replicas
 
 
 def resampled(view: LayerView, row: Measured, options: Options) -> Measured:
@@ -52,7 +52,7 @@ def resampling_flops(view: LayerView, options: Options) -> float:
     n = view.num_evals or 0
     if options.precision == "fast" or n < options.fit_minimum:
         return 0.0
-    count = _VARIANTS if "tail" in options.metrics else 0
+    count = _VARIANTS * len({"tail", "alternatives"}.intersection(options.metrics))
     count += BOOTSTRAPS if "bootstrap" in options.metrics else 0
     if "gof" in options.metrics and n >= GOF_FEWEST:
         count += GOF_REPLICAS
