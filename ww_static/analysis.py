@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ww_static import blanks, dtypes, randomizing, reading, resampling
+from ww_static import blanks, dtypes, randomizing, reading, resampling, windowing
 from ww_static.budget import Need, Permute, Room
 from ww_static.errors import FormatError, NonFiniteError, NotConvergedError
 from ww_static.geometry import Matrix, Taps
@@ -108,6 +108,7 @@ def need(view: LayerView, options: Options) -> Need:
     whole = view.left is not None or _is_stack(view, options.precision)
     parts = 1 if whole else len(view.matrices)
     further = randomizing.random_flops(view, options) + resampling.resampling_flops(view, options)
+    further += windowing.farms_flops(view, options)
     return Need(flops(view), room(lapack.NUMPY), room(lapack.BEST), parts, further)
 
 
@@ -143,6 +144,8 @@ def analyze_view(
             spectra = list(known) or _spectra(checkpoint, view, tensor, method, backend, options.precision)
         row = measure(tuple(spectra), view.esd_scale, options)
         row = resampling.resampled(view, row, options)
+        if "tail" in options.metrics and row.precision == "exact":
+            row = replace(row, farms=windowing.farms(checkpoint, view, row))
         if options.randomizes:
             row = replace(row, replicas=_replicas(checkpoint, view, row, options, backend, permute))
     except NonFiniteError as error:

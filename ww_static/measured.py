@@ -51,6 +51,7 @@ class Measured:
         gof: the test of the fit, when it was asked for.
         variants: what else could have been fitted, when it was asked for.
         alternatives: other laws of the same tail, when they were asked for.
+        farms: Hill's exponent of the pooled windows, when it was asked for.
     """
 
     spectra: tuple[Spectrum, ...]
@@ -70,6 +71,7 @@ class Measured:
     gof: GoodnessOfFit | Missing = _NOT_REQUESTED
     variants: Variants | Missing = _NOT_REQUESTED
     alternatives: Alternatives | Missing = _NOT_REQUESTED
+    farms: float | Missing = _NOT_REQUESTED
 
     @property
     def m(self) -> int:

@@ -225,6 +225,9 @@ class LayerRow:
     alpha_hill: float | None = _tail("Hill's exponent of the upper half of the eigenvalues", "alpha_hill.v1")
     alpha_hill_null: float | None = _tail("what alpha_hill is for noise of the same Q", "alpha_hill.v1")
     alpha_hill_excess: float | None = _tail("alpha_hill - alpha_hill_null", "alpha_hill.v1")
+    alpha_farms: float | None = _tail(
+        "alpha_hill of windows of aspect ratio 2, pooled over the matrix: noise has 2.70 whatever the shape", "alpha_farms.v1"
+    )
 
     alpha_sigma_boot: float | None = _boot(
         "standard deviation of alpha over 200 samples of the eigenvalues, drawn with replacement, ddof 1", "bootstrap.v1"

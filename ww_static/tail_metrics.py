@@ -94,6 +94,7 @@ TAIL_METRICS: dict[str, Metric] = {
     "alpha_hill": Metric("tail", _hill),
     "alpha_hill_null": Metric("tail", _hill_null),
     "alpha_hill_excess": Metric("tail", _hill_excess),
+    "alpha_farms": Metric("tail", lambda row: row.farms),
     "alpha_sigma_boot": _boot(lambda found: found.sd),
     "alpha_ci_lo": _boot(lambda found: found.lo),
     "alpha_ci_hi": _boot(lambda found: found.hi),
