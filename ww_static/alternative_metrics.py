@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ww_static.measured import Measured, Metric, Value
 from ww_static.spectral.alternatives import Alternatives, Ratio, best_fit
+from ww_static.spectral.cutoff import CutoffFit
 from ww_static.spectral.families import Point
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.powerlaw import TailFit
@@ -56,6 +57,13 @@ def _best(row: Measured, fit: TailFit, found: Alternatives) -> str:
     return best_fit(found, None if isinstance(row.gof, Missing) else row.gof.p)
 
 
+def _cutoff(compute: Callable[[Measured, CutoffFit], Value | Missing]) -> Metric:
+    def column(row: Measured) -> Value | Missing:
+        return row.cutoff if isinstance(row.cutoff, Missing) else compute(row, row.cutoff)
+
+    return Metric("alternatives", column)
+
+
 ALTERNATIVE_METRICS: dict[str, Metric] = {
     "exp_rate": _of(lambda row, fit, found: row.in_units(found.exponential / fit.xmin, -1.0)),
     "ln_mu": _lognormal(lambda row, fit, found: _log_xmin(row, fit) - found.a / (2 * found.b)),
@@ -64,6 +72,10 @@ ALTERNATIVE_METRICS: dict[str, Metric] = {
     "sexp_rate": _of(_sexp_rate),
     "tpl_alpha": _of(_tpl_alpha),
     "tpl_Lambda": _of(_tpl_rate),
+    "etpl_alpha": _cutoff(lambda row, found: found.alpha),
+    "etpl_Lambda": _cutoff(lambda row, found: row.in_units(found.rate, -1.0)),
+    "etpl_xmin": _cutoff(lambda row, found: row.in_units(found.xmin)),
+    "etpl_D": _cutoff(lambda row, found: found.D),
     **{f"R_{law}": _ratio(law, lambda ratio: ratio.R) for law in ("exp", "ln", "sexp", "tpl")},
     **{f"p_{law}": _ratio(law, lambda ratio: ratio.p) for law in ("exp", "ln", "sexp", "tpl")},
     "best_fit": _of(_best),

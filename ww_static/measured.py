@@ -14,6 +14,7 @@ from ww_static.options import Options
 from ww_static.spectral import ranks
 from ww_static.spectral.alternatives import Alternatives, alternatives
 from ww_static.spectral.bulk import Bulk, bulk
+from ww_static.spectral.cutoff import CutoffFit, cutoff_fit
 from ww_static.spectral.detx import DetX, detx
 from ww_static.spectral.eigen import Spectrum
 from ww_static.spectral.missing import Missing
@@ -51,6 +52,7 @@ class Measured:
         gof: the test of the fit, when it was asked for.
         variants: what else could have been fitted, when it was asked for.
         alternatives: other laws of the same tail, when they were asked for.
+        cutoff: the power law with a cut-off and its own xmin, when it was asked for.
         farms: Hill's exponent of the pooled windows, when it was asked for.
     """
 
@@ -71,6 +73,7 @@ class Measured:
     gof: GoodnessOfFit | Missing = _NOT_REQUESTED
     variants: Variants | Missing = _NOT_REQUESTED
     alternatives: Alternatives | Missing = _NOT_REQUESTED
+    cutoff: CutoffFit | Missing = _NOT_REQUESTED
     farms: float | Missing = _NOT_REQUESTED
 
     @property
@@ -142,6 +145,7 @@ def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -
         bulk=Missing("not_applicable") if product else bulk(eigenvalues, n, len(spectra), floor, factor),
         variants=_asked("tail", options, fit, lambda found: variants(values, found, options.fit_minimum)),
         alternatives=_asked("alternatives", options, fit, lambda found: alternatives(values, found)),
+        cutoff=_asked("alternatives", options, fit, lambda _: cutoff_fit(values)),
     )
 
 

@@ -17,6 +17,7 @@ from ww_static.spectral.replicas import BOOTSTRAPS, GOF_FEWEST, GOF_REPLICAS, Ge
 _REPLICA_FLOPS = 4e6  # what drawing and fitting a replica takes, in operations of a product of matrices
 _VALUE_FLOPS = 5e3  # and more for every value
 _VARIANTS = 8  # what the other fits of a group take, in replicas
+_CUTOFF_FLOPS = 2e6  # what the cut-off with its own xmin takes for every value
 
 
 def resampled(view: LayerView, row: Measured, options: Options) -> Measured:
@@ -56,4 +57,5 @@ def resampling_flops(view: LayerView, options: Options) -> float:
     count += BOOTSTRAPS if "bootstrap" in options.metrics else 0
     if "gof" in options.metrics and n >= GOF_FEWEST:
         count += GOF_REPLICAS
-    return count * (_REPLICA_FLOPS + _VALUE_FLOPS * n)
+    own = _CUTOFF_FLOPS * n if "alternatives" in options.metrics else 0.0
+    return count * (_REPLICA_FLOPS + _VALUE_FLOPS * n) + own

@@ -250,6 +250,10 @@ class LayerRow:
     sexp_rate: float | None = _law("its rate", "stretched_exponential.v1", "weight^(-2 sexp_b)")
     tpl_alpha: float | None = _law("exponent of a power-law tail with an exponential cut-off", "tpl.v1")
     tpl_Lambda: float | None = _law("rate of the cut-off; 0 for none", "tpl.v1", "1/weight^2")
+    etpl_alpha: float | None = _law("the same with its own xmin, near the peak of the ESD", "etpl.v1")
+    etpl_Lambda: float | None = _law("its cut-off", "etpl.v1", "1/weight^2")
+    etpl_xmin: float | None = _law("its smallest eigenvalue", "etpl.v1", "weight^2")
+    etpl_D: float | None = _law("its two-sided Kolmogorov-Smirnov distance", "etpl.v1")
     R_exp: float | None = _law(
         "likelihood ratio against the exponential; positive: power law, negative: exponential", "vuong.v1"
     )

@@ -79,7 +79,9 @@ TRUNCATED = Family(np.expm1, _truncated_limits, 1e-3, -1.0, 19.0)
 LOGNORMAL = Family(np.square, _lognormal_limits, 1e-3, -math.inf, math.inf)
 
 
-def fitted(family: Family, mean_u: float, mean_s: float, power_mean: float) -> Point | None:
+def fitted(
+    family: Family, mean_u: float, mean_s: float, power_mean: float, start: tuple[float, float] | None = None
+) -> Point | None:
     """The member of largest likelihood.
 
     Args:
@@ -87,6 +89,7 @@ def fitted(family: Family, mean_u: float, mean_s: float, power_mean: float) -> P
         mean_u: mean of ln(x/xmin), > 0.
         mean_s: mean of s2.
         power_mean: mean of s2 under the power law with that mean of u, infinite where it has none.
+        start: (a, b) to begin the search with, b > 0; without it near the power law.
 
     Returns:
         The member; None when it is the power law itself (b = 0).
@@ -94,7 +97,8 @@ def fitted(family: Family, mean_u: float, mean_s: float, power_mean: float) -> P
     if not mean_s < power_mean:  # the likelihood falls with b from b = 0, and is concave
         return None
     data = np.array((mean_u, 1.0))  # in units of mean_s
-    here = _point(family, min(max(1 / mean_u, family.lowest), family.highest), family.scale / mean_s, mean_s)
+    a, b = (1 / mean_u, family.scale / mean_s) if start is None else start
+    here = _point(family, min(max(a, family.lowest), family.highest), b, mean_s)
     for _ in range(_STEPS):
         gradient = here.mean - data
         free = np.array((not _is_outward(family, here.a, float(gradient[0])), True))
