@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import ww_static as ww
 from conftest import Writer
-from ww_static import Missing
+from ww_static import Missing, TailFit, tail
+from ww_static.spectral.alternatives import alternatives
 from ww_static.spectral.cutoff import CutoffFit, cutoff_fit, distribution, peak
 from ww_static.spectral.families import TRUNCATED, fitted
+from ww_static.spectral.replicas import bootstrap
+from ww_static.spectral.variants import variants
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -63,3 +69,32 @@ def test_columns(save: Writer) -> None:
     assert columns == pytest.approx((found.alpha, found.rate, found.xmin, found.D), rel=1e-8)
     scaled = (two.etpl_alpha, two.etpl_Lambda, two.etpl_xmin, two.etpl_D)
     assert scaled == pytest.approx((found.alpha, found.rate / 256, found.xmin * 256, found.D), rel=1e-7)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("kind", ["spread", "outlier", "tied", "heavy", "narrow", "wide"])
+def test_no_data_are_too_odd_for_any_fit(kind: str, seed: int) -> None:
+    """Warnings are errors: nothing overflows, and every ratio is a number."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(12, 150))
+    draws: dict[str, Callable[[], NDArray[np.float64]]] = {
+        "spread": lambda: np.exp(rng.standard_normal(n) * 10.0 ** rng.uniform(-7, 1.8)),
+        "outlier": lambda: np.append(np.ones(n - 3), [2.0, 3.0, 1e12]),
+        "tied": lambda: np.round(rng.pareto(1, n) * 3) + 1,
+        "heavy": lambda: np.minimum(rng.pareto(0.05, n) + 1, 1e290),
+        "narrow": lambda: 1 + 1e-7 * rng.random(n),
+        "wide": lambda: np.geomspace(1, 1e290, n),
+    }
+    x = np.sort(draws[kind]())
+    fit = tail(x)
+    assert isinstance(fit, TailFit)
+    assert variants(x, fit, 8).two_sided >= fit.D - 1e-12
+    found = alternatives(x, fit)
+    if isinstance(found, Missing):
+        assert fit.k < 10
+    else:
+        assert all(np.isfinite(ratio.R) and 0 <= ratio.p <= 1 for ratio in found.ratios.values())
+    cut = cutoff_fit(x)
+    assert isinstance(cut, Missing) or (0 < cut.D <= 1 and np.isfinite([cut.alpha, cut.rate]).all())
+    drawn = bootstrap(x, lambda replica: np.random.default_rng([seed, replica]), 10)
+    assert isinstance(drawn, Missing) or drawn.lo <= drawn.hi

@@ -21,6 +21,8 @@ _STEPS = 60
 _CLOSE = 1e-10  # of the moments, in standard deviations of one value
 _SLACK = 1e-14
 _SHORTEST = 1e-8
+_SMALLEST = 1e-100  # b, in units of 1/(mean of s2), that is told from 0
+_TINY = 1e-290  # and by itself
 _RIDGE = 1e-13  # of a correlation that rounds to 1
 
 
@@ -111,6 +113,8 @@ def fitted(
         if moved is None:
             break
         here = moved
+        if here.b * mean_s < _SMALLEST or here.b < _TINY:
+            return None
     return here
 
 
