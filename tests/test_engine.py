@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 import ww_static as ww
 from conftest import Writer
@@ -444,3 +445,24 @@ def test_blas_gets_its_threads_back(save: Writer) -> None:
         assert before == count(), (before, count())
     """)
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.skipif(memory.processors() < 2, reason="needs two processors")
+def test_blas_has_as_many_threads_as_were_asked_for_while_a_spectrum_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    original = analysis.analyze_view
+
+    def looked_at(*arguments: Any, **more: Any) -> Any:
+        seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return original(*arguments, **more)
+
+    monkeypatch.setattr(analysis, "analyze_view", looked_at)
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(safetensors_bytes({"a.weight": matrix(1, 30, 20)}))
+    for threads in (2, 1):
+        seen.clear()
+        with ww.InlineExecutor() as here:
+            ww.analyze(path, executor=here, blas_threads=threads)
+        assert set(seen) == {threads}

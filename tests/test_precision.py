@@ -169,3 +169,5 @@ def test_narrowing_rounds_what_widening_gives(name: str) -> None:
     for block in (array, array[:, ::2], array.T):
         assert dtypes.narrow(block, name).dtype == np.float32
         assert np.array_equal(dtypes.narrow(block, name), dtypes.widen(block, name).astype(np.float32))
+    bits = array.view(f"u{array.itemsize}")
+    assert np.array_equal(dtypes.narrow(bits, name), dtypes.narrow(array, name))

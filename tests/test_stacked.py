@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 import ww_static as ww
 from conftest import Writer
-from ww_static import NonFiniteError, spectrum
+from ww_static import NonFiniteError, analysis, models, spectrum
+from ww_static.options import Options
+from ww_static.plan import Settings, plan_model
 from ww_static.spectral import stacked
 from ww_static.spectral.stacked import stacked_spectra
 
@@ -71,3 +75,42 @@ def test_an_infinite_tap_is_a_failed_row(save: Writer) -> None:
     W[0, 0, 1, 1] = np.inf
     (row,) = ww.analyze(save({"conv.weight": W}))
     assert (row.status, row.reason) == ("failed", "nonfinite")
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 16, 16), (64, 32, 9, 9), (512, 16, 3, 3), (12, 60, 5, 5)])
+def test_the_memory_of_a_stack_is_what_is_stated(shape: tuple[int, ...], save: Writer) -> None:
+    W = np.random.default_rng(5).standard_normal(shape).astype(np.float32)
+    W[1] = W[0]  # no tap has full rank: all of them take an SVD
+    path = save({"conv.weight": W})
+    (view,) = plan_model(models.locate([str(path)])[0], Options(), Settings()).views
+    with ww.open(path) as checkpoint:
+        survey = analysis.survey(checkpoint, view.spec)
+        tracemalloc.start()
+        row = analysis.analyze_view(checkpoint, view, survey, Options())
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert row.status == "success"
+    assert peak <= analysis.memory_needed(view) <= analysis.memory_wanted(view)
+
+
+@pytest.mark.parametrize("shape", [(22, 20, 7, 7), (300, 300, 3, 3)])
+def test_a_kernel_with_one_tap_that_is_not_zero(shape: tuple[int, ...], save: Writer) -> None:
+    """As an identity that is written as a convolution: fewer eigenvalues above zero than matrices."""
+    W = np.zeros(shape, np.float32)
+    middle = shape[2] // 2
+    W[:, :, middle, middle] = np.random.default_rng(6).standard_normal(shape[:2])
+    (row,) = ww.analyze(save({"conv.weight": W}), randomize=True)
+    assert (row.status, row.rf) == ("success", shape[2] * shape[3])
+    assert row.alpha is not None
+    few = min(shape[:2]) < shape[2] * shape[3]
+    assert (row.null_reasons or {}).get("mp_sigma2") == ("too_few_evals" if few else None)
+    assert row.max_rand_eval is not None
+
+
+@pytest.mark.parametrize("columns", [30, 300, 1100])
+def test_a_tap_of_zeros_has_an_upper_end(columns: int, save: Writer) -> None:
+    W = np.zeros((columns, columns, 2, 2), np.float32)
+    W[:, :, 1, 0] = np.random.default_rng(7).standard_normal((columns, columns))
+    (row,) = ww.analyze(save({"conv.weight": W}), randomize=True)
+    assert row.status == "success"
+    assert row.max_rand_eval is not None

@@ -29,7 +29,7 @@ from ww_static.spectral.missing import Missing
 from ww_static.spectral.powerlaw import TailFit
 from ww_static.spectral.randomized import Randomized
 from ww_static.spectral.replicas import REJECTED
-from ww_static.spectral.stacked import stacked_spectra
+from ww_static.spectral.stacked import stacked_bytes, stacked_spectra
 from ww_static.spectral.statistics import Moments, merged, moments
 from ww_static.surveys import Survey
 from ww_static.tail_metrics import has_fingers, is_degenerate
@@ -53,12 +53,15 @@ def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
 
 
 def memory_needed(view: LayerView, backend: str = lapack.NUMPY, precision: str = "exact") -> int:
-    """Least private memory, in bytes, in which the row can be computed: one matrix at a time, and all eigenvalues."""
+    """Least private memory, in bytes, in which the row can be computed: a matrix or a stack at a time, and all eigenvalues."""
+    if not view.n or not view.m:
+        return 0
+    kept = 24 * (view.num_evals or 0) + _held_bytes(view.spec)
     if view.left is not None and view.sides is not None:
-        return product_bytes(*view.sides, view.left.shape[1]) + 24 * (view.num_evals or 0)
-    return (
-        gram_bytes(view.m, backend, dtype_of(precision)) + 24 * (view.num_evals or 0) + _held_bytes(view.spec) if view.m else 0
-    )
+        return product_bytes(*view.sides, view.left.shape[1]) + kept
+    if _is_stack(view, precision):
+        return stacked_bytes(len(view.matrices), view.n, view.m) + kept
+    return gram_bytes(view.m, backend, dtype_of(precision)) + kept
 
 
 def _held_bytes(spec: TensorSpec) -> int:
@@ -69,7 +72,8 @@ def _held_bytes(spec: TensorSpec) -> int:
 
 def memory_wanted(view: LayerView, backend: str = lapack.NUMPY, precision: str = "exact") -> int:
     """Private memory, in bytes, with which small singular values are resolved as well."""
-    if precision == "exact" and view.left is None and view.n and view.m and view.m <= LARGEST_SVD:
+    single = view.left is None and not _is_stack(view, precision)  # a matrix at a time
+    if precision == "exact" and single and view.n and view.m and view.m <= LARGEST_SVD:
         return max(memory_needed(view, backend), svd_bytes(view.n, view.m) + _held_bytes(view.spec))
     return memory_needed(view, backend, precision)
 

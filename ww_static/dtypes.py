@@ -181,13 +181,14 @@ def narrow(array: NDArray[Any], dtype: str) -> NDArray[np.float32]:
     """
     import numpy as np
 
-    storage = storage_dtype(dtype)
-    if storage.name == "BF16":
-        wide = np.asarray(array).view(np.uint16).astype(np.uint32, order="C")
+    array = np.asarray(array)
+    if dtype == "BF16":
+        wide = array.view(np.uint16).astype(np.uint32, order="C")
         wide <<= 16
         return wide.view(np.float32)
-    if storage.name in ("F32", "F16") and np.asarray(array).dtype.newbyteorder("<") == numpy_dtype(dtype):
-        return array.astype(np.float32, order="C", copy=False)
+    if dtype in ("F32", "F16"):
+        numbers = array if array.dtype.newbyteorder("<") == numpy_dtype(dtype) else array.view(numpy_dtype(dtype))
+        return numbers.astype(np.float32, order="C", copy=False)
     with np.errstate(over="ignore"):
         return widen(array, dtype).astype(np.float32)
 

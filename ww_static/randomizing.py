@@ -150,11 +150,7 @@ def _matrix(stored: NDArray[np.unsignedinteger], dtype: str, exponent: int, furt
     def narrowed(rows: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:
         if exponent or further:
             return np.ldexp(dtypes.widen(rows, dtype), -(exponent + further)).astype(np.float32)
-        if dtype == "F32":
-            return rows.view(np.float32)
-        if dtype == "BF16":
-            return (rows.astype(np.uint32) << np.uint32(16)).view(np.float32)
-        return dtypes.widen(rows, dtype).astype(np.float32)
+        return dtypes.narrow(rows, dtype)
 
     return upper.Matrix(stored, widened, narrowed, further)
 

@@ -61,12 +61,12 @@ def bulk(eigenvalues: NDArray[np.float64], n: int, matrices: int = 1, floor: flo
         scale: eigenvalues per eigenvalue of W^T W: the edges are in these units, mp_sigma2 is a variance of elements of W.
 
     Returns:
-        The bulk; or Missing: ``zero_matrix``, ``too_few_evals`` (fewer than 20 above the floor).
+        The bulk; or Missing: ``zero_matrix``, ``too_few_evals`` (fewer than 20 above the floor, or fewer than one per matrix).
     """
     kept = eigenvalues[np.searchsorted(eigenvalues, floor, side="right") :]
     if not eigenvalues[-1] > 0:
         return Missing("zero_matrix")
-    if len(kept) < FEWEST:
+    if len(kept) < max(FEWEST, matrices):
         return Missing("too_few_evals")
     m = len(kept) / matrices
     c = m / n

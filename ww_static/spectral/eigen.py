@@ -75,7 +75,7 @@ def single_error(n: int, m: int) -> float:
     """Bound on the error of eigenvalues of a float32 Gram matrix, N x M, in units of the largest one.
 
     2^-23 (sqrt M + sqrt(N)/32): rounding errors of both steps, which add up like independent ones; the largest error seen
-    in ``benchmarks.accuracy`` is a quarter of it.
+    in ``benchmarks.accuracy`` is below half of it.
     """
     return EPS_SINGLE * (math.sqrt(m) + math.sqrt(n) / 32)
 

@@ -129,15 +129,15 @@ def _steps(
 def _known(made: _Krylov, edge: float, tolerance: float) -> Top | None:
     """The upper end, if it is known well enough."""
     theta, Y = made.pairs()
-    steps = len(theta)
+    steps, scale = len(theta), max(float(theta[0]), 1e-300)
     residuals = np.zeros(steps)
     if not made.complete:
-        residuals = made.beta[-1] * np.abs(Y[-1]) / max(float(theta[0]), 1e-300)
+        residuals = made.beta[-1] * np.abs(Y[-1]) / scale
     above = int(np.count_nonzero(theta > edge))
     count = max(above, 1)
     if not (residuals[:count] <= tolerance).all():
         return None
-    inside = above == steps or residuals[above] > min(_INSIDE, (edge - theta[above]) / theta[0])
+    inside = above == steps or residuals[above] > min(_INSIDE, (edge - theta[above]) / scale)
     if above and not made.complete and inside:
         return None  # another eigenvalue may be hidden there
     vectors = Y[:, :count].T @ made.V

@@ -14,6 +14,11 @@ LARGEST = 64  # columns of a small matrix
 MOST_ELEMENTS = 2**20  # of a stack
 
 
+def stacked_bytes(count: int, n: int, m: int) -> int:
+    """Most private memory, in bytes, that reading `count` matrices n x m as a stack and their spectra hold at one time."""
+    return 8 * count * (3 * n * m + 2 * m * m) + 2**22
+
+
 def stacked_spectra(stack: NDArray[Any], exponent: int = 0, method: Method = "auto") -> list[Spectrum]:
     """The spectra of matrices of one shape: what `spectrum` gives for each, by numpy alone.
 
@@ -26,7 +31,9 @@ def stacked_spectra(stack: NDArray[Any], exponent: int = 0, method: Method = "au
         NonFiniteError: an element is NaN or infinite.
         NotConvergedError: LAPACK gave up.
     """
-    W = np.ldexp(np.asarray(stack, np.float64), -exponent)
+    W = np.asarray(stack, np.float64)
+    if exponent:
+        W = np.ldexp(W, -exponent)
     tall = W if W.shape[1] >= W.shape[2] else W.transpose(0, 2, 1)
     n = tall.shape[1]
     X = tall.transpose(0, 2, 1) @ tall
