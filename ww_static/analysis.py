@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ww_static import blanks, dtypes, randomizing, reading
+from ww_static import blanks, dtypes, randomizing, reading, resampling, windowing
 from ww_static.budget import Need, Permute, Room
 from ww_static.errors import FormatError, NonFiniteError, NotConvergedError
 from ww_static.geometry import Matrix, Taps
 from ww_static.layers import LayerView
-from ww_static.measured import Measured, measure
-from ww_static.metrics import METRICS, OF_FAST, Metric, Value, doubles
+from ww_static.measured import Measured, Metric, Value, measure
+from ww_static.metrics import METRICS, OF_FAST, doubles
 from ww_static.options import Options
 from ww_static.protocol import Limits, TensorSpec
 from ww_static.rows import LayerRow
@@ -37,9 +37,11 @@ from ww_static.spectral.lowrank import exponents, product_bytes, product_flops, 
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.powerlaw import TailFit
 from ww_static.spectral.randomized import Randomized
+from ww_static.spectral.replicas import REJECTED
 from ww_static.spectral.stacked import stacked_bytes, stacked_spectra
 from ww_static.spectral.statistics import Moments, merged, moments
 from ww_static.surveys import Survey
+from ww_static.tail_metrics import has_fingers, is_degenerate
 
 
 def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
@@ -118,7 +120,9 @@ def need(view: LayerView, options: Options) -> Need:
 
     whole = view.left is not None or _is_stack(view)
     parts = 1 if whole else len(view.matrices)
-    return Need(flops(view), room(lapack.NUMPY), room(lapack.BEST), parts, randomizing.random_flops(view, options))
+    further = randomizing.random_flops(view, options) + resampling.resampling_flops(view, options)
+    further += windowing.farms_flops(view, options)
+    return Need(flops(view), room(lapack.NUMPY), room(lapack.BEST), parts, further)
 
 
 def analyze_view(
@@ -152,6 +156,9 @@ def analyze_view(
         else:
             spectra = list(known) or _spectra(checkpoint, view, tensor, method, backend, options.precision)
         row = measure(tuple(spectra), view.esd_scale, options)
+        row = resampling.resampled(view, row, options)
+        if "tail" in options.metrics and row.precision == "exact":
+            row = replace(row, farms=windowing.farms(checkpoint, view, row))
         if options.randomizes:
             row = replace(row, replicas=_replicas(checkpoint, view, row, options, backend, permute))
     except NonFiniteError as error:
@@ -244,9 +251,8 @@ def _success(reader: str, view: LayerView, tensor: Survey, options: Options, row
     constant = tensor.moments is not None and tensor.moments.constant
     values: dict[str, Any] = {}
     reasons: dict[str, str] = {}
-    groups = {"default": "default" in options.metrics, "randomize": options.randomizes, "esd": options.wants_esd}
     for name, metric in METRICS.items():
-        value = _value(name, metric, row) if groups[metric.group] else Missing("not_requested")
+        value = _value(name, metric, row) if options.asks(metric.group) else Missing("not_requested")
         if isinstance(value, Missing):
             reasons[name] = value.reason
         elif metric.group == "esd" and options.esd == "f32":
@@ -292,6 +298,10 @@ def warning_codes(view: LayerView, row: Measured, constant: bool = False) -> lis
         "m_lt_100": m < 100,
         "tail_lt_50": fit is not None and fit.k < 50,
         "near_tie": fit is not None and fit.near_tie,
+        "gof_reject": not isinstance(row.gof, Missing) and row.gof.p < REJECTED,
+        "degenerate_xmin": is_degenerate(row),
+        "fingers": has_fingers(row),
+        "alpha_at_bound": not isinstance(row.variants, Missing) and row.variants.bounded == Missing("alpha_at_bound"),
         "fit_degenerate": isinstance(row.fit, Missing) and row.fit.reason == "fit_degenerate",
         "spectral_floor": fit is not None and row.floor > 1e-9 * fit.xmin,
         "trap_mean": isinstance(traps, int) and isinstance(left, int) and traps > left,

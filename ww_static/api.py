@@ -37,6 +37,8 @@ def analyze(
     precision: str = "exact",
     randomize: bool = False,
     full_replicas: bool = False,
+    bootstrap: bool = False,
+    gof: bool = False,
     seed: int = 0,
     jobs: int | str = 1,
     blas_threads: int = 1,
@@ -51,7 +53,7 @@ def analyze(
 
     Args:
         paths: files, folders or glob patterns.
-        metrics: groups of columns: ``default``, ``randomize``, ``esd``, ``all``.
+        metrics: groups of columns: ``default``, ``tail``, ``alternatives``, ``randomize``, ``bootstrap``, ``gof``, ``esd``, ``all``.
         layers: shell globs on the verbatim tensor name, or regular expressions after ``re:``; any of them selects.
         kinds: kinds of tensors to select, for instance ``attention``.
         min_evals, max_evals: rows outside are skipped with the reason ``size_limit``.
@@ -61,6 +63,8 @@ def analyze(
         precision: ``exact``, or ``fast``: spectra in float32, of which metrics of the tail and norms are kept, with their error.
         randomize: adds the group ``randomize``: each matrix is compared with permuted copies of itself.
         full_replicas: all eigenvalues of every copy, not of the first one only.
+        bootstrap: adds the group ``bootstrap``: how much alpha varies over samples of the eigenvalues.
+        gof: adds the group ``gof``: a test of the tail against samples of the fitted power law.
         seed: of everything random.
         jobs: most worker processes, or ``auto``. Files are opened and read by supervised workers only.
         blas_threads: of each worker, for a lone huge matrix; more than one change the last bits, and with `jobs` they must not
@@ -79,8 +83,9 @@ def analyze(
         FormatError: the one file that was named cannot be read. With several, each failure is a row.
         UsageError: an option means nothing.
     """
+    flags = {"randomize": randomize, "bootstrap": bootstrap, "gof": gof}
     options = Options(
-        metrics=(*_texts(metrics), *(("randomize",) if randomize else ())), layers=_texts(layers), kinds=_texts(kinds),
+        metrics=(*_texts(metrics), *(group for group, asked in flags.items() if asked)), layers=_texts(layers), kinds=_texts(kinds),
         min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, precision=precision, seed=seed,
         full_replicas=full_replicas, blas_threads=blas_threads,
     )  # fmt: skip

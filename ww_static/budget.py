@@ -45,7 +45,7 @@ class Need:
         plain: memory when numpy alone computes it.
         direct: memory where routines of LAPACK are called directly.
         parts: into how many parts its matrices can be shared out without changing a number.
-        replicas: operations of its permuted matrices, which are not shared out.
+        replicas: operations of its permuted matrices, resampled values and windows, which are not shared out.
     """
 
     flops: float

@@ -12,6 +12,7 @@ import typer
 from ww_static import starting
 from ww_static.cli_options import (
     BlasThreadsOption,
+    BootstrapOption,
     Color,
     ColorOption,
     ConvOption,
@@ -20,6 +21,7 @@ from ww_static.cli_options import (
     Format,
     FormatOption,
     FullReplicasOption,
+    GofOption,
     JobsOption,
     KindsOption,
     LayersOption,
@@ -90,6 +92,8 @@ def analyze(
     precision: PrecisionOption = "exact",
     randomize: RandomizeOption = False,
     full_replicas: FullReplicasOption = False,
+    bootstrap: BootstrapOption = False,
+    gof: GofOption = False,
     seed: SeedOption = 0,
     jobs: JobsOption = "auto",
     blas_threads: BlasThreadsOption = 1,
@@ -114,8 +118,9 @@ def analyze(
     from ww_static.plan import Settings
     from ww_static.progress import display
 
+    flags = {"randomize": randomize, "bootstrap": bootstrap, "gof": gof}
     options = Options(
-        metrics=(*_split(metrics), *(("randomize",) if randomize else ())), layers=tuple(layers or ()), kinds=_split(kinds),
+        metrics=(*_split(metrics), *(group for group, asked in flags.items() if asked)), layers=tuple(layers or ()), kinds=_split(kinds),
         min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, precision=precision, seed=seed,
         full_replicas=full_replicas, blas_threads=blas_threads,
     )  # fmt: skip

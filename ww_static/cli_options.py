@@ -85,13 +85,20 @@ VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Every row 
 ColorOption = Annotated[Color, typer.Option("--color", help="When stdout gets colors.")]
 
 MetricsOption = Annotated[
-    str, typer.Option("--metrics", metavar="GROUP,...", help="Column groups: default, randomize, esd, all.")
+    str,
+    typer.Option(
+        "--metrics",
+        metavar="GROUP,...",
+        help="Column groups: default, tail, alternatives, randomize, bootstrap, gof, esd, all.",
+    ),
 ]
 EsdNormOption = Annotated[str, typer.Option("--esd-norm", metavar="none|1/N", help="Eigenvalues of W^T W, or divided by N.")]
 EsdOption = Annotated[str, typer.Option("--esd", metavar="none|f64|f32", help="Keep eigenvalues and their curves in the rows.")]
 PrecisionOption = Annotated[
     str,
-    typer.Option("--precision", metavar="exact|fast", help="float64; or float32 from 512 columns on: tail and norms only, twice as fast."),
+    typer.Option(
+        "--precision", metavar="exact|fast", help="float64; or float32 from 512 columns on: tail and norms only, twice as fast."
+    ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 RandomizeOption = Annotated[
@@ -99,6 +106,12 @@ RandomizeOption = Annotated[
 ]
 FullReplicasOption = Annotated[
     bool, typer.Option("--full-replicas", help="All eigenvalues of every permuted copy, not of the first one only.")
+]
+BootstrapOption = Annotated[
+    bool, typer.Option("--bootstrap", help="How much alpha varies over 200 samples of the eigenvalues; a group of columns.")
+]
+GofOption = Annotated[
+    bool, typer.Option("--gof", help="Test the tail against 100 samples of the fitted power law; a group of columns.")
 ]
 JobsOption = Annotated[
     str,

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ww_static.options import Options
 from ww_static.spectral import ranks
+from ww_static.spectral.alternatives import Alternatives, alternatives
 from ww_static.spectral.bulk import Bulk, bulk
+from ww_static.spectral.cutoff import CutoffFit, cutoff_fit
 from ww_static.spectral.detx import DetX, detx
 from ww_static.spectral.eigen import Spectrum
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.mp_fit import MPFit, mp_fit
 from ww_static.spectral.powerlaw import TailFit, tail
 from ww_static.spectral.randomized import Randomized
+from ww_static.spectral.replicas import Bootstrap, GoodnessOfFit
 from ww_static.spectral.unresolved import least_distance
+from ww_static.spectral.variants import Variants, variants
 
 FIT_CUT = 1e-5
 LOG10_2 = math.log10(2.0)
 _NOT_REQUESTED = Missing("not_requested")
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,12 @@ class Measured:
         law: weightwatcher's Marchenko-Pastur fit.
         bulk: robust variance, edges and spikes.
         replicas: the spectra of the permuted matrices, when they were asked for.
+        bootstrap: the spread of alpha over samples of the values, when it was asked for.
+        gof: the test of the fit, when it was asked for.
+        variants: what else could have been fitted, when it was asked for.
+        alternatives: other laws of the same tail, when they were asked for.
+        cutoff: the power law with a cut-off and its own xmin, when it was asked for.
+        farms: Hill's exponent of the pooled windows, when it was asked for.
     """
 
     spectra: tuple[Spectrum, ...]
@@ -57,6 +70,12 @@ class Measured:
     law: MPFit | Missing
     bulk: Bulk | Missing
     replicas: Randomized | Missing = _NOT_REQUESTED
+    bootstrap: Bootstrap | Missing = _NOT_REQUESTED
+    gof: GoodnessOfFit | Missing = _NOT_REQUESTED
+    variants: Variants | Missing = _NOT_REQUESTED
+    alternatives: Alternatives | Missing = _NOT_REQUESTED
+    cutoff: CutoffFit | Missing = _NOT_REQUESTED
+    farms: float | Missing = _NOT_REQUESTED
 
     @property
     def m(self) -> int:
@@ -84,6 +103,17 @@ class Measured:
     def log10(self, value: float) -> float | Missing:
         """log10 of a positive `value` in the units of `eigenvalues`, in ESD units: never out of range."""
         return math.log10(value) + self.shift * LOG10_2 if value > 0 else Missing("zero_matrix")
+
+
+Value = float | int | str | Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A column of a group and the function that computes it."""
+
+    group: str
+    compute: Callable[[Measured], Value | Missing]
 
 
 def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -> Measured:
@@ -114,7 +144,19 @@ def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -
         rank=ranks.hard_rank(spectra),
         law=Missing("not_applicable") if product else mp_fit(eigenvalues, n / len(spectra[0].eigenvalues)),
         bulk=Missing("not_applicable") if product else bulk(eigenvalues, n, len(spectra), floor, factor),
+        variants=_asked("tail", options, fit, lambda found: variants(values, found, options.fit_minimum)),
+        alternatives=_asked("alternatives", options, fit, lambda found: alternatives(values, found)),
+        cutoff=_asked("alternatives", options, fit, lambda _: cutoff_fit(values)),
     )
+
+
+def _asked(
+    group: str, options: Options, fit: TailFit | Missing, compute: Callable[[TailFit], _Found | Missing]
+) -> _Found | Missing:
+    """What a group of columns is made from; float32 spectra and rows without a fit have none."""
+    if group not in options.metrics or options.precision == "fast":
+        return _NOT_REQUESTED
+    return fit if isinstance(fit, Missing) else compute(fit)
 
 
 def _fit(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ww_static.measured import LOG10_2, Measured
+from ww_static.alternative_metrics import ALTERNATIVE_METRICS
+from ww_static.measured import LOG10_2, Measured, Metric, Value
 from ww_static.spectral import density, norms, randomized, ranks
 from ww_static.spectral.bulk import Bulk, level_spacing_ratio
 from ww_static.spectral.detx import DetX
@@ -18,19 +18,10 @@ from ww_static.spectral.missing import Missing
 from ww_static.spectral.mp_fit import MPFit
 from ww_static.spectral.powerlaw import TailFit, candidates
 from ww_static.spectral.randomized import Randomized
+from ww_static.tail_metrics import TAIL_METRICS, count_from
 
 CONSTANT = 1e-9  # relative spread below which eigenvalues are equal
 WEAK = 1e-6
-
-Value = float | int | str | Sequence[float]
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A column of a group and the function that computes it."""
-
-    group: str
-    compute: Callable[[Measured], Value | Missing]
 
 
 def _norm(row: Measured) -> float | Missing:
@@ -87,10 +78,6 @@ def _of_space(compute: Callable[[Measured, DetX], Value | Missing]) -> Metric:
     return Metric("default", column)
 
 
-def _n_tail(row: Measured, fit: TailFit) -> int:
-    return row.m - int(np.searchsorted(row.eigenvalues, fit.xmin, side="left"))
-
-
 def _alpha_weighted(row: Measured, fit: TailFit) -> float | Missing:
     largest = row.log10(float(row.eigenvalues[-1]))
     return largest if isinstance(largest, Missing) else fit.alpha * largest
@@ -107,7 +94,7 @@ def warning_word(alpha: float) -> str:
 
 
 def _erg_gap(row: Measured, space: DetX) -> int | Missing:
-    return row.fit if isinstance(row.fit, Missing) else space.num - _n_tail(row, row.fit)
+    return row.fit if isinstance(row.fit, Missing) else space.num - count_from(row, row.fit)
 
 
 def _delta_lambda_min(row: Measured, space: DetX) -> float | Missing:
@@ -308,9 +295,9 @@ METRICS: dict[str, Metric] = {
     "D": _of_fit(lambda row, fit: fit.D),
     "sigma": _of_fit(lambda row, fit: fit.sigma),
     "alpha_error": _of_fit(lambda row, fit: fit.alpha_error(row.floor)),
-    "num_pl_spikes": _of_fit(_n_tail),
-    "n_tail": _of_fit(_n_tail),
-    "tail_frac": _of_fit(lambda row, fit: _n_tail(row, fit) / row.m),
+    "num_pl_spikes": _of_fit(count_from),
+    "n_tail": _of_fit(count_from),
+    "tail_frac": _of_fit(lambda row, fit: count_from(row, fit) / row.m),
     "n_fit": _plain(lambda row: len(row.tail_values)),
     "n_below_cut": _plain(lambda row: row.m - len(row.tail_values)),
     "alpha_weighted": _of_fit(_alpha_weighted),
@@ -363,6 +350,8 @@ METRICS: dict[str, Metric] = {
     "num_traps_max": _of_counts(Randomized.traps, max),
     "num_traps_demeaned": _of_counts(Randomized.traps_centered, randomized.median_count),
     "trap_ratio": _random(lambda row, replicas: replicas.trap_ratio()),
+    **TAIL_METRICS,
+    **ALTERNATIVE_METRICS,
     "esd": _curve(_esd),
     "explained_k": _curve(lambda row: norms.explained(row.eigenvalues)),
     "survival": _of_esd(density.survival),

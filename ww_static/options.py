@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from ww_static.errors import UsageError
 
-GROUPS = ("default", "randomize", "esd")
+GROUPS = ("default", "tail", "alternatives", "randomize", "bootstrap", "gof", "esd")
 CONV = ("pooled", "slices", "flatten")
 ESD_NORM = ("none", "1/N")
 ESD = ("none", "f64", "f32")
@@ -98,6 +98,10 @@ class Options:
     def wants_esd(self) -> bool:
         """Whether rows carry arrays."""
         return self.esd != "none" or "esd" in self.metrics
+
+    def asks(self, group: str) -> bool:
+        """Whether the columns of a group are computed."""
+        return self.wants_esd if group == "esd" else group in self.metrics
 
     @property
     def randomizes(self) -> bool:

@@ -29,6 +29,22 @@ def _random(meaning: str, definition: str, unit: str = "1") -> Any:
     return column(meaning, unit, definition, "randomize")
 
 
+def _tail(meaning: str, definition: str, unit: str = "1") -> Any:
+    return column(meaning, unit, definition, "tail")
+
+
+def _law(meaning: str, definition: str, unit: str = "1") -> Any:
+    return column(meaning, unit, definition, "alternatives")
+
+
+def _boot(meaning: str, definition: str, unit: str = "1") -> Any:
+    return column(meaning, unit, definition, "bootstrap")
+
+
+def _gof(meaning: str, definition: str, unit: str = "1") -> Any:
+    return column(meaning, unit, definition, "gof")
+
+
 def _curve(meaning: str, unit: str = "1") -> Any:
     return column(meaning, unit, "", "esd")
 
@@ -191,6 +207,69 @@ class LayerRow:
     num_traps_max: int | None = _random("the most of any copy", "num_traps.v1")
     num_traps_demeaned: int | None = _random("the same after subtracting the mean of the elements, median", "num_traps.v1")
     trap_ratio: float | None = _random("largest eigenvalue of a permuted copy over its mp_edge_hi, median", "trap_ratio.v1")
+
+    D_two_sided: float | None = _tail("two-sided Kolmogorov-Smirnov distance at alpha and xmin", "D_two_sided.v1")
+    alpha_robust: float | None = _tail(
+        "exponent of the fit with the two-sided distance, and at least 10 values and 2 % of them in the tail", "alpha_robust.v1"
+    )
+    xmin_robust: float | None = _tail("smallest eigenvalue of its tail", "alpha_robust.v1", "weight^2")
+    D_robust: float | None = _tail("its distance", "alpha_robust.v1")
+    n_tail_robust: int | None = _tail("eigenvalues at or above xmin_robust", "alpha_robust.v1")
+    n_local_minima: int | None = _tail("local minima of D against xmin within 10 % of the smallest", "local_minima.v1")
+    alpha_range_minima: float | None = _tail("largest less smallest alpha of these minima", "local_minima.v1")
+    alpha_xmax: float | None = _tail("exponent of a power law that ends at the largest eigenvalue", "alpha_xmax.v1")
+    alpha_drop_top_1: float | None = _tail("alpha of the fit without the largest eigenvalue", "alpha_drop_top.v1")
+    alpha_drop_top_2: float | None = _tail("alpha of the fit without the largest 2", "alpha_drop_top.v1")
+    alpha_drop_top_5: float | None = _tail("alpha of the fit without the largest 5", "alpha_drop_top.v1")
+    alpha_drop_top_10: float | None = _tail("alpha of the fit without the largest 10", "alpha_drop_top.v1")
+    alpha_hill: float | None = _tail("Hill's exponent of the upper half of the eigenvalues", "alpha_hill.v1")
+    alpha_hill_null: float | None = _tail("what alpha_hill is for noise of the same Q", "alpha_hill.v1")
+    alpha_hill_excess: float | None = _tail("alpha_hill - alpha_hill_null", "alpha_hill.v1")
+    alpha_farms: float | None = _tail(
+        "alpha_hill of windows of aspect ratio 2, pooled over the matrix: noise has 2.70 whatever the shape", "alpha_farms.v1"
+    )
+
+    alpha_sigma_boot: float | None = _boot(
+        "standard deviation of alpha over 200 samples of the eigenvalues, drawn with replacement, ddof 1", "bootstrap.v1"
+    )
+    alpha_ci_lo: float | None = _boot("2.5th percentile of it", "bootstrap.v1")
+    alpha_ci_hi: float | None = _boot("97.5th percentile of it", "bootstrap.v1")
+    gof_p: float | None = _gof(
+        "share of samples of the fitted law whose own fit is as far off; below 0.1 the tail is no power law", "gof.csn.v1"
+    )
+    gof_B: int | None = _gof("samples of the fitted law", "gof.csn.v1")
+    alpha_gof: float | None = _gof("exponent of the fit that is tested: two-sided distance, at least 50 values", "gof.csn.v1")
+    xmin_gof: float | None = _gof("smallest eigenvalue of its tail", "gof.csn.v1", "weight^2")
+    D_gof: float | None = _gof("its two-sided Kolmogorov-Smirnov distance", "gof.csn.v1")
+    n_tail_gof: int | None = _gof("eigenvalues at or above xmin_gof", "gof.csn.v1")
+
+    exp_rate: float | None = _law("rate of an exponential tail from xmin on", "exponential.v1", "1/weight^2")
+    ln_mu: float | None = _law("mean of ln lambda of a lognormal tail, before it is cut at xmin", "lognormal.v1", "ln weight^2")
+    ln_s: float | None = _law("its standard deviation", "lognormal.v1")
+    sexp_b: float | None = _law("exponent of a stretched exponential tail", "stretched_exponential.v1")
+    sexp_rate: float | None = _law("its rate", "stretched_exponential.v1", "weight^(-2 sexp_b)")
+    tpl_alpha: float | None = _law("exponent of a power-law tail with an exponential cut-off", "tpl.v1")
+    tpl_Lambda: float | None = _law("rate of the cut-off; 0 for none", "tpl.v1", "1/weight^2")
+    etpl_alpha: float | None = _law("the same with its own xmin, near the peak of the ESD", "etpl.v1")
+    etpl_Lambda: float | None = _law("its cut-off", "etpl.v1", "1/weight^2")
+    etpl_xmin: float | None = _law("its smallest eigenvalue", "etpl.v1", "weight^2")
+    etpl_D: float | None = _law("its two-sided Kolmogorov-Smirnov distance", "etpl.v1")
+    R_exp: float | None = _law(
+        "likelihood ratio against the exponential; positive: power law, negative: exponential", "vuong.v1"
+    )
+    p_exp: float | None = _law("probability of a ratio that far from 0 when neither is better", "vuong.v1")
+    R_ln: float | None = _law("likelihood ratio against the lognormal; positive: power law", "vuong.v1")
+    p_ln: float | None = _law("probability of that ratio", "vuong.v1")
+    R_sexp: float | None = _law("likelihood ratio against the stretched exponential; positive: power law", "vuong.v1")
+    p_sexp: float | None = _law("probability of that ratio", "vuong.v1")
+    R_tpl: float | None = _law(
+        "log-likelihood of the power law less that of the one with a cut-off, which contains it: at most 0", "nested_ratio.v1"
+    )
+    p_tpl: float | None = _law("probability of that ratio when there is no cut-off", "nested_ratio.v1")
+    best_fit: str | None = _law(
+        "law that the data prefer: power_law, exponential, lognormal, stretched_exponential, truncated_power_law, undecided, none",
+        "best_fit.v1",
+    )
 
     esd: Curve | None = _curve("eigenvalues, ascending", "weight^2")
     explained_k: Curve | None = _curve("cumulative share of the eigenvalues, largest first")
