@@ -430,9 +430,9 @@ def test_blas_threads_are_recorded_and_never_more_than_processors(save: Writer, 
     assert (alone.parameters["blas_threads"], shared.parameters["blas_threads"]) == (1, 2)
     assert alone.rows[0].params_id != shared.rows[0].params_id
     assert shared.rows[0].alpha == pytest.approx(alone.rows[0].alpha, rel=1e-9)
-    with pytest.raises(ww.UsageError, match="2 jobs with 2 BLAS threads each are more than 2 processors"):
+    with pytest.raises(ww.UsageError, match="2 jobs with 2 BLAS threads each would be more than the 2 processors"):
         ww.analyze(path, jobs=2, blas_threads=2)
-    with pytest.raises(ww.UsageError, match="1 jobs with 3 BLAS threads"):
+    with pytest.raises(ww.UsageError, match="a job with 3 BLAS threads each would be"):
         ww.analyze(path, blas_threads=3)
 
 

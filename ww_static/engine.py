@@ -108,7 +108,8 @@ def most_workers(settings: Settings, options: Options) -> int:
     """
     threads, processors = options.blas_threads, memory.processors()
     if threads > 1 and (settings.jobs or 1) * threads > processors:
-        raise UsageError(f"{settings.jobs or 1} jobs with {threads} BLAS threads each are more than {processors} processors")
+        words = f"{settings.jobs} jobs" if (settings.jobs or 1) > 1 else "a job"
+        raise UsageError(f"{words} with {threads} BLAS threads each would be more than the {processors} processors")
     return settings.jobs or max(1, processors // threads)
 
 

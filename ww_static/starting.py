@@ -16,7 +16,6 @@ from typing import NoReturn
 from ww_static import confinement, spawning
 
 _READING = ("analyze", "describe")
-INTERRUPTED = 130
 _HELP = frozenset(("-h", "--help"))
 
 
@@ -44,14 +43,16 @@ def begin() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the process as the interpreter does, except that nothing is taken apart that the system frees anyway."""
-    try:
+    """Ends the process as the interpreter does, except that nothing is taken apart that the system frees anyway.
+
+    What was asked for is done by now: an interruption makes the end quicker, and changes nothing else.
+    """
+    with suppress(KeyboardInterrupt):
         for thread in threading.enumerate():
             if thread is not threading.current_thread() and not thread.daemon:  # it ends the workers
                 thread.join()
-        atexit._run_exitfuncs()
-    except KeyboardInterrupt:
-        code = code or INTERRUPTED
+    with suppress(KeyboardInterrupt):
+        atexit._run_exitfuncs()  # there is no public way to run them before `_exit`; one of them frees the semaphores
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             with suppress(OSError):  # nobody reads it any more
