@@ -311,7 +311,7 @@ def test_the_memory_of_replicas_is_what_is_stated(save: Writer, shape: tuple[int
 
 
 def test_fast_spectra_have_exact_replicas(save: Writer) -> None:
-    W = gaussian(500, 300)
+    W = gaussian(700, 520)
     W[3, 3] = 4.0
     path = save({"w.weight": W.astype(np.float32)})
     exact, fast = randomized(path), randomized(path, precision="fast")
