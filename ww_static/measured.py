@@ -116,6 +116,18 @@ class Metric:
     compute: Callable[[Measured], Value | Missing]
 
 
+def of_part(
+    group: str, part: Callable[[Measured], _Found | Missing], compute: Callable[[Measured, _Found], Value | Missing]
+) -> Metric:
+    """A column that is computed from one part of a row, and null for the part's reason where that is missing."""
+
+    def column(row: Measured) -> Value | Missing:
+        found = part(row)
+        return found if isinstance(found, Missing) else compute(row, found)
+
+    return Metric(group, column)
+
+
 def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -> Measured:
     """Pools the spectra of a row and fits them.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ww_static.alternative_metrics import ALTERNATIVE_METRICS
-from ww_static.measured import LOG10_2, Measured, Metric, Value
+from ww_static.measured import LOG10_2, Measured, Metric, Value, of_part
 from ww_static.spectral import density, norms, randomized, ranks
 from ww_static.spectral.bulk import Bulk, level_spacing_ratio
 from ww_static.spectral.detx import DetX
@@ -65,17 +65,11 @@ def _gavish_donoho(row: Measured) -> int | Missing:
 
 
 def _of_fit(compute: Callable[[Measured, TailFit], Value | Missing]) -> Metric:
-    def column(row: Measured) -> Value | Missing:
-        return row.fit if isinstance(row.fit, Missing) else compute(row, row.fit)
-
-    return Metric("default", column)
+    return of_part("default", lambda row: row.fit, compute)
 
 
 def _of_space(compute: Callable[[Measured, DetX], Value | Missing]) -> Metric:
-    def column(row: Measured) -> Value | Missing:
-        return row.space if isinstance(row.space, Missing) else compute(row, row.space)
-
-    return Metric("default", column)
+    return of_part("default", lambda row: row.space, compute)
 
 
 def _alpha_weighted(row: Measured, fit: TailFit) -> float | Missing:
@@ -104,17 +98,11 @@ def _delta_lambda_min(row: Measured, space: DetX) -> float | Missing:
 
 
 def _of_law(compute: Callable[[Measured, MPFit], Value | Missing]) -> Metric:
-    def column(row: Measured) -> Value | Missing:
-        return row.law if isinstance(row.law, Missing) else compute(row, row.law)
-
-    return Metric("default", column)
+    return of_part("default", lambda row: row.law, compute)
 
 
 def _of_bulk(compute: Callable[[Measured, Bulk], Value | Missing]) -> Metric:
-    def column(row: Measured) -> Value | Missing:
-        return row.bulk if isinstance(row.bulk, Missing) else compute(row, row.bulk)
-
-    return Metric("default", column)
+    return of_part("default", lambda row: row.bulk, compute)
 
 
 def _of_spikes(compute: Callable[[Bulk], NDArray[np.float64]]) -> Metric:
@@ -133,10 +121,7 @@ def _level_spacing_r(row: Measured) -> float | Missing:
 
 
 def _random(compute: Callable[[Measured, Randomized], Value | Missing]) -> Metric:
-    def column(row: Measured) -> Value | Missing:
-        return row.replicas if isinstance(row.replicas, Missing) else compute(row, row.replicas)
-
-    return Metric("randomize", column)
+    return of_part("randomize", lambda row: row.replicas, compute)
 
 
 def _of_counts(counts: Callable[[Randomized], tuple[int, ...] | Missing], reduce: Callable[[tuple[int, ...]], int]) -> Metric:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ww_static.measured import Measured, Metric, Value
+from ww_static.measured import Measured, Metric, Value, of_part
 from ww_static.spectral.hill import hill, hill_of_noise
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.powerlaw import TailFit
@@ -20,24 +20,15 @@ def count_from(row: Measured, fit: TailFit) -> int:
 
 
 def _boot(compute: Callable[[Bootstrap], float]) -> Metric:
-    def column(row: Measured) -> Value | Missing:
-        return row.bootstrap if isinstance(row.bootstrap, Missing) else compute(row.bootstrap)
-
-    return Metric("bootstrap", column)
+    return of_part("bootstrap", lambda row: row.bootstrap, lambda _, found: compute(found))
 
 
 def _gof(compute: Callable[[Measured, GoodnessOfFit], Value | Missing]) -> Metric:
-    def column(row: Measured) -> Value | Missing:
-        return row.gof if isinstance(row.gof, Missing) else compute(row, row.gof)
-
-    return Metric("gof", column)
+    return of_part("gof", lambda row: row.gof, compute)
 
 
 def _variant(compute: Callable[[Measured, Variants], Value | Missing]) -> Metric:
-    def column(row: Measured) -> Value | Missing:
-        return row.variants if isinstance(row.variants, Missing) else compute(row, row.variants)
-
-    return Metric("tail", column)
+    return of_part("tail", lambda row: row.variants, compute)
 
 
 def _robust(compute: Callable[[Measured, TailFit], Value | Missing]) -> Metric:
