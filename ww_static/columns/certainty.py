@@ -1,0 +1,32 @@
+"""How sure alpha is, and whether the tail is a power law at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from ww_static.columns.column import metric
+
+_boot = partial(metric, "bootstrap")
+_gof = partial(metric, "gof")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertaintyColumns:
+    """Interval of alpha and test of its fit."""
+
+    __slots__ = ()
+
+    alpha_sigma_boot: float | None = _boot(
+        "standard deviation of alpha over 200 samples of the eigenvalues, drawn with replacement, ddof 1", "bootstrap.v1"
+    )
+    alpha_ci_lo: float | None = _boot("2.5th percentile of it", "bootstrap.v1")
+    alpha_ci_hi: float | None = _boot("97.5th percentile of it", "bootstrap.v1")
+    gof_p: float | None = _gof(
+        "share of samples of the fitted law whose own fit is as far off; below 0.1 the tail is no power law", "gof.csn.v1"
+    )
+    gof_B: int | None = _gof("samples of the fitted law", "gof.csn.v1")
+    alpha_gof: float | None = _gof("exponent of the fit that is tested: two-sided distance, at least 50 values", "gof.csn.v1")
+    xmin_gof: float | None = _gof("smallest eigenvalue of its tail", "gof.csn.v1", "weight^2")
+    D_gof: float | None = _gof("its two-sided Kolmogorov-Smirnov distance", "gof.csn.v1")
+    n_tail_gof: int | None = _gof("eigenvalues at or above xmin_gof", "gof.csn.v1")
