@@ -13,7 +13,7 @@ from support import ROOT
 
 # From the bottom to the top; modules on one line do not import each other.
 FLOORS = (
-    ("errors", "spectral.missing", "memory", "version", "cli_options", "spawning", "columns.column"),
+    ("errors", "spectral.missing", "memory", "version", "cli_options", "spawning", "columns.column", "definitions.entry"),
     (
         "columns.identity",
         "columns.norms",
@@ -26,6 +26,10 @@ FLOORS = (
         "columns.alternatives",
         "columns.curves",
         "columns.origin",
+        "definitions.spectrum",
+        "definitions.fits",
+        "definitions.noise",
+        "definitions.differences",
     ),
     ("dtypes", "rows", "options"),
     ("protocol",),
@@ -69,7 +73,7 @@ FLOORS = (
     ("tasks", "findings", "dispatch", "copies", "costs"),
     ("preload", "planning"),
     ("engine", "summary", "schema"),
-    ("tables",),
+    ("tables", "explaining"),
     ("render", "progress", "doctor"),
     ("writers",),
     ("results", "delivery"),

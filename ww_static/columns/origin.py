@@ -21,11 +21,13 @@ class OriginColumns:
         "what computed W^T W and its eigenvalues: a library called directly (its two stages above M = 1600), or numpy, as for svd"
     )
     precision: str | None = column("exact: float64; fast: float32, of which metrics of the tail and norms are kept")
-    spectral_floor: float | None = column("eigenvalues at or below it are numerical noise", "weight^2")
-    n_below_floor: int | None = column("eigenvalues at or below the floor", "1")
+    spectral_floor: float | None = column("eigenvalues at or below it are numerical noise", "weight^2", "floor.v1")
+    n_below_floor: int | None = column("eigenvalues at or below the floor", "1", "floor.v1")
     n_missing_evals: int | None = column("eigenvalues that were not computed", "1")
-    esd_norm: str | None = column("none: eigenvalues of W^T W; 1/N: divided by N")
-    esd_scale: float | None = column("factor on the eigenvalues of the stored weights (0.5 for pooled 2-D convolutions)", "1")
+    esd_norm: str | None = column("none: eigenvalues of W^T W; 1/N: divided by N", "", "esd_units.v1")
+    esd_scale: float | None = column(
+        "factor on the eigenvalues of the stored weights (0.5 for pooled 2-D convolutions)", "1", "esd_units.v1"
+    )
     lora_scale: float | None = column(
         "s of an adapter's s B A: alpha/r, or alpha/sqrt(r); 1 where alpha is not known", "1", "lora.v1"
     )
