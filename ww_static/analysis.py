@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ww_static import blanks, dtypes, randomizing, reading, resampling, windowing
+from ww_static import blanks, dtypes, phase_metrics, randomizing, reading, resampling, windowing
 from ww_static.budget import Need, Permute, Room
 from ww_static.errors import FormatError, NonFiniteError, NotConvergedError
 from ww_static.geometry import Matrix, Taps
@@ -40,6 +40,7 @@ from ww_static.spectral.randomized import Randomized
 from ww_static.spectral.replicas import REJECTED
 from ww_static.spectral.stacked import stacked_bytes, stacked_spectra
 from ww_static.spectral.statistics import Moments, merged, moments
+from ww_static.spectral.steps import squared_steps
 from ww_static.surveys import Survey
 from ww_static.tail_metrics import has_fingers, is_degenerate
 
@@ -53,12 +54,17 @@ def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
     digest = hashlib.sha256(f"{spec.dtype}\n{','.join(map(str, spec.shape))}\n".encode())
     numbers = dtypes.storage_dtype(spec.dtype).family != "complex"
     total = Moments()
+    steps = np.zeros(len(spec.shape))
     for window in reading.windows(spec.shape):
-        block = np.ascontiguousarray(checkpoint.read(spec, window)).reshape(-1)
+        stored = checkpoint.read(spec, window)
+        block = np.ascontiguousarray(stored).reshape(-1)
         digest.update(block.view(np.uint8).data)
         if numbers:
             total = merged(total, moments(dtypes.widen(block, reading.value_dtype(spec))))
-    return Survey(digest.hexdigest(), total if numbers else None)
+        if spec.encoding == "quantized" and len(steps):
+            steps += squared_steps(dtypes.widen(stored, reading.value_dtype(spec))) * (stored.size / math.prod(spec.shape))
+    squared = float(steps.max()) if spec.encoding == "quantized" and len(steps) else None
+    return Survey(digest.hexdigest(), total if numbers else None, squared_step=squared)
 
 
 def memory_needed(view: LayerView, backend: str = lapack.NUMPY, precision: str = "exact") -> int:
@@ -155,7 +161,7 @@ def analyze_view(
             spectra = _products(checkpoint, view, tensor)
         else:
             spectra = list(known) or _spectra(checkpoint, view, tensor, method, backend, options.precision)
-        row = measure(tuple(spectra), view.esd_scale, options)
+        row = phase_metrics.with_phase(view, tensor, measure(tuple(spectra), view.esd_scale, options))
         row = resampling.resampled(view, row, options)
         if "tail" in options.metrics and row.precision == "exact":
             row = replace(row, farms=windowing.farms(checkpoint, view, row))

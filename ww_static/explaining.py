@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict, dataclass
 
 from ww_static import rows, schema
-from ww_static.definitions import fits, noise, spectrum
+from ww_static.definitions import fits, noise, phases, spectrum
 from ww_static.definitions.differences import DIFFERENCES, Difference
 from ww_static.definitions.entry import ANY_METRIC, NO_FIT, SOURCES, Definition
 from ww_static.errors import UsageError
@@ -20,6 +20,7 @@ SECTIONS: dict[str, dict[str, Definition]] = {
     "ranks": spectrum.RANKS,
     "detx": spectrum.DETX,
     "bulk": noise.BULK,
+    "phases": phases.PHASES,
     "random": noise.RANDOM,
     "tail": fits.TAIL,
     "laws": fits.LAWS,

@@ -19,11 +19,12 @@ from ww_static.spectral.detx import DetX, detx
 from ww_static.spectral.eigen import Spectrum
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.mp_fit import MPFit, mp_fit
+from ww_static.spectral.phases import Phase
 from ww_static.spectral.powerlaw import TailFit, tail
 from ww_static.spectral.randomized import Randomized
 from ww_static.spectral.replicas import Bootstrap, GoodnessOfFit
 from ww_static.spectral.unresolved import least_distance
-from ww_static.spectral.variants import Variants, variants
+from ww_static.spectral.variants import Variants, robust_fit, variants
 
 FIT_CUT = 1e-5
 LOG10_2 = math.log10(2.0)
@@ -48,6 +49,8 @@ class Measured:
         rank: hard rank of the pooled list.
         law: weightwatcher's Marchenko-Pastur fit.
         bulk: robust variance, edges and spikes.
+        robust: of the tail, with the two-sided distance.
+        phase: which shape the ESD has.
         replicas: the spectra of the permuted matrices, when they were asked for.
         bootstrap: the spread of alpha over samples of the values, when it was asked for.
         gof: the test of the fit, when it was asked for.
@@ -69,6 +72,8 @@ class Measured:
     rank: int | Missing
     law: MPFit | Missing
     bulk: Bulk | Missing
+    robust: TailFit | Missing = _NOT_REQUESTED
+    phase: Phase | Missing = _NOT_REQUESTED
     replicas: Randomized | Missing = _NOT_REQUESTED
     bootstrap: Bootstrap | Missing = _NOT_REQUESTED
     gof: GoodnessOfFit | Missing = _NOT_REQUESTED
@@ -142,6 +147,7 @@ def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -
     shift = 2 * spectra[0].exponent
     values, fit = _fit(spectra, eigenvalues, shift, factor, options.fit_minimum)
     floor = max(one.floor for one in spectra) * factor
+    exact = spectra[0].precision == "exact"
     product = spectra[0].method == "lowrank"  # the zeros are left out, and the law is not that of independent elements
     return Measured(
         spectra=spectra,
@@ -156,6 +162,7 @@ def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -
         rank=ranks.hard_rank(spectra),
         law=Missing("not_applicable") if product else mp_fit(eigenvalues, n / len(spectra[0].eigenvalues)),
         bulk=Missing("not_applicable") if product else bulk(eigenvalues, n, len(spectra), floor, factor),
+        robust=fit if isinstance(fit, Missing) else robust_fit(values) if exact else Missing("precision"),
         variants=_asked("tail", options, fit, lambda found: variants(values, found, options.fit_minimum)),
         alternatives=_asked("alternatives", options, fit, lambda found: alternatives(values, found)),
         cutoff=_asked("alternatives", options, fit, lambda _: cutoff_fit(values)),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ww_static.alternative_metrics import ALTERNATIVE_METRICS
 from ww_static.measured import LOG10_2, Measured, Metric, Value, of_part
+from ww_static.phase_metrics import PHASE_METRICS
 from ww_static.spectral import density, norms, randomized, ranks
 from ww_static.spectral.bulk import Bulk, level_spacing_ratio
 from ww_static.spectral.detx import DetX
@@ -335,6 +336,7 @@ METRICS: dict[str, Metric] = {
     "num_traps_max": _of_counts(Randomized.traps, max),
     "num_traps_demeaned": _of_counts(Randomized.traps_centered, randomized.median_count),
     "trap_ratio": _random(lambda row, replicas: replicas.trap_ratio()),
+    **PHASE_METRICS,
     **TAIL_METRICS,
     **ALTERNATIVE_METRICS,
     "esd": _curve(_esd),

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 NAME_WIDTH = 52
 NARROW_NAME = 44
 PLAIN_WIDTH = 100  # of output that goes to no terminal
-_DISPENSABLE = ("dtype", "kind_source", "log_norm", "kind", "xmin", "orientation", "shape", "D", "stable_rank")  # in this order
+_DISPENSABLE = (
+    "dtype",
+    "kind_source",
+    "log_norm",
+    "kind",
+    "xmin",
+    "orientation",
+    "shape",
+    "stable_rank",
+    "D",
+    "alpha_weighted",
+)  # in this order
 _COUNTS = ("n_tail", "N", "M", "num_evals", "rows")
 _MARKDOWN_ROWS = 1000
 
@@ -35,6 +46,7 @@ _LAYERS = (
     Shown("name", "layer"), Shown("kind", "kind"), Shown("shape", "shape"), Shown("dtype", "dtype"),
     Shown("alpha", "alpha", 3), Shown("D", "D", 3), Shown("xmin", "xmin", 4), Shown("n_tail", "tail"),
     Shown("stable_rank", "s-rank", 1), Shown("log_norm", "log norm", 3), Shown("alpha_weighted", "alpha-hat", 3),
+    Shown("phase", "phase"),
     Shown("reason", "reason"),
 )  # fmt: skip
 _TENSORS = (

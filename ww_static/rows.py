@@ -16,6 +16,7 @@ from ww_static.columns.fit import FitColumns
 from ww_static.columns.identity import IdentityColumns
 from ww_static.columns.norms import NormsColumns
 from ww_static.columns.origin import OriginColumns
+from ww_static.columns.phases import PhasesColumns
 from ww_static.columns.randomized import RandomizedColumns
 from ww_static.columns.space import SpaceColumns
 from ww_static.columns.variants import VariantsColumns
@@ -32,6 +33,7 @@ class LayerRow(  # a dataclass takes the fields of its last base first
     CertaintyColumns,
     VariantsColumns,
     RandomizedColumns,
+    PhasesColumns,
     BulkColumns,
     SpaceColumns,
     FitColumns,

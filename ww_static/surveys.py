@@ -18,11 +18,13 @@ class Survey:
         content_hash: sha256 of dtype, shape and little-endian row-major stored values; None when it was not read.
         moments: counts and central sums; None for complex numbers, and for a product of factors.
         factors: of a product s B A: the surveys of A and B.
+        squared_step: of a quantized weight: mean squared distance of its levels, or less.
     """
 
     content_hash: str | None = None
     moments: Moments | None = None
     factors: tuple[Survey, ...] = ()
+    squared_step: float | None = None
 
 
 def joined(view: LayerView, surveys: Mapping[str, Survey | BaseException]) -> Survey | BaseException:

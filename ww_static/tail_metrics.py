@@ -31,10 +31,6 @@ def _variant(compute: Callable[[Measured, Variants], Value | Missing]) -> Metric
     return of_part("tail", lambda row: row.variants, compute)
 
 
-def _robust(compute: Callable[[Measured, TailFit], Value | Missing]) -> Metric:
-    return _variant(lambda row, found: found.robust if isinstance(found.robust, Missing) else compute(row, found.robust))
-
-
 def _dropped(which: int) -> Metric:
     def column(row: Measured, found: Variants) -> Value | Missing:
         fit = found.dropped[which]
@@ -74,10 +70,6 @@ def is_degenerate(row: Measured) -> bool:
 
 TAIL_METRICS: dict[str, Metric] = {
     "D_two_sided": _variant(lambda row, found: found.two_sided),
-    "alpha_robust": _robust(lambda row, fit: fit.alpha),
-    "xmin_robust": _robust(lambda row, fit: row.in_units(fit.xmin)),
-    "D_robust": _robust(lambda row, fit: fit.D),
-    "n_tail_robust": _robust(count_from),
     "n_local_minima": _variant(lambda row, found: len(found.minima)),
     "alpha_range_minima": _variant(lambda row, found: found.spread),
     "alpha_xmax": _variant(lambda row, found: found.bounded),

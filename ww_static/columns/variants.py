@@ -17,12 +17,6 @@ class VariantsColumns:
     __slots__ = ()
 
     D_two_sided: float | None = _tail("two-sided Kolmogorov-Smirnov distance at alpha and xmin", "D_two_sided.v1")
-    alpha_robust: float | None = _tail(
-        "exponent of the fit with the two-sided distance, and at least 10 values and 2 % of them in the tail", "alpha_robust.v1"
-    )
-    xmin_robust: float | None = _tail("smallest eigenvalue of its tail", "alpha_robust.v1", "weight^2")
-    D_robust: float | None = _tail("its distance", "alpha_robust.v1")
-    n_tail_robust: int | None = _tail("eigenvalues at or above xmin_robust", "alpha_robust.v1")
     n_local_minima: int | None = _tail("local minima of D against xmin within 10 % of the smallest", "local_minima.v1")
     alpha_range_minima: float | None = _tail("largest less smallest alpha of these minima", "local_minima.v1")
     alpha_xmax: float | None = _tail("exponent of a power law that ends at the largest eigenvalue", "alpha_xmax.v1")

@@ -63,12 +63,6 @@ TAIL = {
         "no fit",
         "[CSN] eq. 3.9",
     ),
-    "alpha_robust.v1": Definition(
-        "F with the two-sided distance and tails of at least max(10, floor(0.02 n)) values; null for fewer than twice as many",
-        "What alpha is when tails of a few values may not win. Far from `alpha`: xmin is not determined.",
-        "no fit",
-        "[CSN]",
-    ),
     "local_minima.v1": Definition(
         "candidates whose D is below those of their neighbours and within 10 % of the smallest: their number, and largest less smallest of their alphas",
         "Whether several tails fit nearly as well. A range above 0.5 is `degenerate_xmin`: alpha is then a choice.",

@@ -27,7 +27,8 @@ class Bulk:
         mp_edge_lo, mp_edge_hi: edges of the Marchenko-Pastur law.
         tw_edge: what noise exceeds with a probability of 1 %.
         num_spikes: eigenvalues above it.
-        frac_out, mass_out: share of the eigenvalues, and of their sum, above what noise exceeds with 0.1 %.
+        outlier_edge: what noise exceeds with a probability of 0.1 %.
+        frac_out, mass_out: share of the eigenvalues, and of their sum, above it.
         D_bulk: two-sided Kolmogorov-Smirnov distance between the others and the law.
         spike_theta: singular value, in units of sqrt(N mp_sigma2), that made each spike; largest first, float64.
         spike_overlap_M, spike_overlap_N: squared cosine between the singular vectors of the spike and of what made it.
@@ -39,6 +40,7 @@ class Bulk:
     mp_edge_hi: float
     tw_edge: float
     num_spikes: int
+    outlier_edge: float
     frac_out: float
     mass_out: float
     D_bulk: float
@@ -85,6 +87,7 @@ def bulk(eigenvalues: NDArray[np.float64], n: int, matrices: int = 1, floor: flo
         mp_edge_hi=high,
         tw_edge=spike,
         num_spikes=len(spikes),
+        outlier_edge=outlier,
         frac_out=len(outside) / len(eigenvalues),
         mass_out=float(outside.sum() / eigenvalues.sum()),
         D_bulk=_distance(inside / (n * variance), c, outlier / (n * variance)),

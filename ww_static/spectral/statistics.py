@@ -43,6 +43,11 @@ class Moments:
         return max(abs(self.low), abs(self.high)) if self.finite else 0.0
 
     @property
+    def mean_square(self) -> float:
+        """Mean of the squares of the finite elements; 0 when there is none."""
+        return self.mean * self.mean + self.m2 / self.finite if self.finite else 0.0
+
+    @property
     def constant(self) -> bool:
         """All elements are finite and equal."""
         return self.finite == self.count > 0 and self.low == self.high

@@ -28,14 +28,12 @@ class Variants:
 
     Attributes:
         two_sided: the two-sided distance at the alpha and xmin of the fit.
-        robust: F(x, 2, max(10, floor(0.02 n))).
         minima: alpha at the local minima of D against xmin that are nearly as good as the best, float64.
         bounded: exponent of the law that ends at the largest value.
         dropped: F without the largest 1, 2, 5 and 10 values.
     """
 
     two_sided: float
-    robust: TailFit | Missing
     minima: NDArray[np.float64]
     bounded: float | Missing
     dropped: tuple[TailFit | Missing, ...]
@@ -54,9 +52,7 @@ def variants(x: NDArray[np.float64], fit: TailFit, fewest: int) -> Variants:
         fit: of them, F(x, 1, 2).
         fewest: values that a fit needs.
     """
-    return Variants(
-        two_sided_distance(x, fit), robust_fit(x), local_minima(x), bounded_alpha(x, fit), fits_without_largest(x, fewest)
-    )
+    return Variants(two_sided_distance(x, fit), local_minima(x), bounded_alpha(x, fit), fits_without_largest(x, fewest))
 
 
 def robust_fit(x: NDArray[np.float64]) -> TailFit | Missing:

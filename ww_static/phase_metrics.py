@@ -1,0 +1,70 @@
+"""The columns of the phase: which shape the ESD of a row has, given how its weights are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ww_static import dtypes
+from ww_static.layers import LayerView
+from ww_static.measured import Measured, Metric, Value, of_part
+from ww_static.spectral.missing import Missing
+from ww_static.spectral.phases import Phase, phase, tail_class
+from ww_static.spectral.powerlaw import TailFit
+from ww_static.spectral.zeros import rounded_share, rounding_of_floats, zero_share
+from ww_static.surveys import Survey
+from ww_static.tail_metrics import count_from
+
+
+def with_phase(view: LayerView, tensor: Survey, row: Measured) -> Measured:
+    """The row with its phase, where the whole ESD of independent elements is known."""
+    largest = float(row.eigenvalues[-1])
+    if row.precision == "fast":
+        return replace(row, phase=Missing("precision"))
+    if view.left is not None:
+        return replace(row, phase=Missing("not_applicable"))
+    if not largest > 0:
+        return replace(row, phase=Missing("zero_matrix"))
+    zeros = zeros_of(view, tensor, row)
+    return replace(row, phase=phase(view.m or 0, zeros, largest, row.bulk, row.robust, row.m))
+
+
+def zeros_of(view: LayerView, tensor: Survey, row: Measured) -> float:
+    """Share of the eigenvalues of a row, not all zero, that are zero but for the rounding of its stored weights."""
+    rounding = rounding_of(view, tensor)
+    if rounding is None:
+        return zero_share(row.eigenvalues, row.n, dtypes.storage_dtype(view.spec.dtype).epsilon, row.floor)
+    return rounded_share(row.eigenvalues, (view.m or 0) / row.n, rounding)
+
+
+def rounding_of(view: LayerView, tensor: Survey) -> float | None:
+    """Variance of the rounding of stored elements over their mean square; None where they are as fine as float32.
+
+    A quantized weight is rounded by a twelfth of its squared step.
+    """
+    if not view.quantized:
+        return rounding_of_floats(dtypes.storage_dtype(view.spec.dtype).epsilon)
+    found = tensor.moments
+    if tensor.squared_step is None or found is None or not found.mean_square > 0:
+        return 0.0
+    return tensor.squared_step / 12 / found.mean_square
+
+
+def _robust(compute: Callable[[Measured, TailFit], Value | Missing]) -> Metric:
+    return of_part("default", lambda row: row.robust, compute)
+
+
+def _phase(compute: Callable[[Measured, Phase], Value | Missing]) -> Metric:
+    return of_part("default", lambda row: row.phase, compute)
+
+
+PHASE_METRICS: dict[str, Metric] = {
+    "alpha_robust": _robust(lambda row, fit: fit.alpha),
+    "xmin_robust": _robust(lambda row, fit: row.in_units(fit.xmin)),
+    "D_robust": _robust(lambda row, fit: fit.D),
+    "n_tail_robust": _robust(count_from),
+    "phase": _phase(lambda row, found: found.name),
+    "phase_margin": _phase(lambda row, found: Missing("too_few_evals") if found.margin is None else found.margin),
+    "phase_runner_up": _phase(lambda row, found: Missing("too_few_evals") if found.runner_up is None else found.runner_up),
+    "tail_class": _phase(lambda row, found: tail_class(found, row.robust)),
+}
