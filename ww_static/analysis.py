@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ww_static import blanks, dtypes, phase_metrics, randomizing, reading, resampling, windowing
-from ww_static.budget import Need, Permute, Room
+from ww_static import blanks, dtypes, localizing, phase_metrics, randomizing, reading, resampling, windowing
+from ww_static.budget import Need, Room
 from ww_static.errors import FormatError, NonFiniteError, NotConvergedError
 from ww_static.geometry import Matrix, Taps
 from ww_static.layers import LayerView
@@ -41,6 +41,7 @@ from ww_static.spectral.replicas import REJECTED
 from ww_static.spectral.stacked import stacked_bytes, stacked_spectra
 from ww_static.spectral.statistics import Moments, merged, moments
 from ww_static.spectral.steps import squared_steps
+from ww_static.spectral.vectors import Vectors
 from ww_static.surveys import Survey
 from ww_static.tail_metrics import has_fingers, is_degenerate
 
@@ -101,6 +102,12 @@ def memory_permuted(view: LayerView, options: Options, backend: str = lapack.NUM
     return randomizing.random_bytes(view, backend, replicas if options.full_replicas else 1) + _held_bytes(view.spec)
 
 
+def memory_of_vectors(view: LayerView, options: Options) -> int:
+    """The same for its eigenvectors."""
+    nbytes = localizing.vectors_bytes(view, options)
+    return nbytes + _held_bytes(view.spec) if nbytes else 0
+
+
 def flops(view: LayerView) -> float:
     """Estimated floating-point operations of a row: N M^2 for X, and kappa M^3 for its eigenvalues, per matrix.
 
@@ -121,13 +128,13 @@ def need(view: LayerView, options: Options) -> Need:
         return Room(
             memory_needed(view, backend, options.precision),
             memory_wanted(view, backend, options.precision),
-            memory_permuted(view, options, backend),
+            (("randomize", memory_permuted(view, options, backend)), ("vectors", memory_of_vectors(view, options))),
         )
 
     whole = view.left is not None or _is_stack(view)
     parts = 1 if whole else len(view.matrices)
     further = randomizing.random_flops(view, options) + resampling.resampling_flops(view, options)
-    further += windowing.farms_flops(view, options)
+    further += windowing.farms_flops(view, options) + localizing.vectors_flops(view, options)
     return Need(flops(view), room(lapack.NUMPY), room(lapack.BEST), parts, further)
 
 
@@ -139,7 +146,7 @@ def analyze_view(
     method: Method = "auto",
     backend: str = lapack.BEST,
     known: Sequence[Spectrum] = (),
-    permute: Permute = "fits",
+    lacking: Collection[str] = (),
 ) -> LayerRow:
     """The row of one view.
 
@@ -152,7 +159,7 @@ def analyze_view(
             what depends on them is null.
         backend: what computes X and its eigenvalues, one for a whole run; a process that does not have it takes numpy.
         known: the spectra of all its matrices, when they have been taken already.
-        permute: ``too_large`` when there is no room for a permuted matrix; then what depends on one is null.
+        lacking: column groups for which there is no room; they are null.
     """
     if view.reason is not None:
         return blanks.skipped(checkpoint.reader, view, tensor, options, view.reason)
@@ -166,7 +173,9 @@ def analyze_view(
         if "tail" in options.metrics and row.precision == "exact":
             row = replace(row, farms=windowing.farms(checkpoint, view, row))
         if options.randomizes:
-            row = replace(row, replicas=_replicas(checkpoint, view, row, options, backend, permute))
+            row = replace(row, replicas=_replicas(checkpoint, view, row, options, backend, lacking))
+        if options.asks("vectors") and row.precision == "exact":
+            row = replace(row, vectors=_vectors(checkpoint, view, row, backend, lacking))
     except NonFiniteError as error:
         return blanks.failed(
             checkpoint.reader, view, tensor, options, "nonfinite", str(error) if view.left is not None else None
@@ -179,13 +188,25 @@ def analyze_view(
 
 
 def _replicas(
-    checkpoint: OpenCheckpoint, view: LayerView, row: Measured, options: Options, backend: str, permute: Permute
+    checkpoint: OpenCheckpoint, view: LayerView, row: Measured, options: Options, backend: str, lacking: Collection[str]
 ) -> Randomized | Missing:
     """The permuted matrices of a row, which cost only their own columns when they cannot be had."""
-    if permute == "too_large":
+    if "randomize" in lacking:
         return Missing("memory_limit")
     try:
         return randomizing.randomized(checkpoint, view, row, options, backend)
+    except NotConvergedError:
+        return Missing("not_converged")
+
+
+def _vectors(
+    checkpoint: OpenCheckpoint, view: LayerView, row: Measured, backend: str, lacking: Collection[str]
+) -> Vectors | Missing:
+    """The eigenvectors of a row, under the same rule."""
+    if "vectors" in lacking:
+        return Missing("memory_limit")
+    try:
+        return localizing.vectors(checkpoint, view, row, backend)
     except NotConvergedError:
         return Missing("not_converged")
 

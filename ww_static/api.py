@@ -37,6 +37,7 @@ def analyze(
     precision: str = "exact",
     randomize: bool = False,
     full_replicas: bool = False,
+    vectors: bool = False,
     bootstrap: bool = False,
     gof: bool = False,
     seed: int = 0,
@@ -53,7 +54,7 @@ def analyze(
 
     Args:
         paths: files, folders or glob patterns.
-        metrics: groups of columns: ``default``, ``tail``, ``alternatives``, ``randomize``, ``bootstrap``, ``gof``, ``esd``, ``all``.
+        metrics: groups of columns: ``default``, ``tail``, ``alternatives``, ``randomize``, ``vectors``, ``bootstrap``, ``gof``, ``esd``, ``all``.
         layers: shell globs on the verbatim tensor name, or regular expressions after ``re:``; any of them selects.
         kinds: kinds of tensors to select, for instance ``attention``.
         min_evals, max_evals: rows outside are skipped with the reason ``size_limit``.
@@ -63,6 +64,7 @@ def analyze(
         precision: ``exact``, or ``fast``: spectra in float32, of which metrics of the tail and norms are kept, with their error.
         randomize: adds the group ``randomize``: each matrix is compared with permuted copies of itself.
         full_replicas: all eigenvalues of every copy, not of the first one only.
+        vectors: adds the group ``vectors``: how localized the eigenvectors of bulk and tail are.
         bootstrap: adds the group ``bootstrap``: how much alpha varies over samples of the eigenvalues.
         gof: adds the group ``gof``: a test of the tail against samples of the fitted power law.
         seed: of everything random.
@@ -83,7 +85,7 @@ def analyze(
         FormatError: the one file that was named cannot be read. With several, each failure is a row.
         UsageError: an option means nothing.
     """
-    flags = {"randomize": randomize, "bootstrap": bootstrap, "gof": gof}
+    flags = {"randomize": randomize, "vectors": vectors, "bootstrap": bootstrap, "gof": gof}
     options = Options(
         metrics=(*_texts(metrics), *(group for group, asked in flags.items() if asked)), layers=_texts(layers), kinds=_texts(kinds),
         min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, precision=precision, seed=seed,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ww_static import memory
 from ww_static.layers import LayerView
@@ -17,7 +17,6 @@ from ww_static.options import Options
 if TYPE_CHECKING:
     from ww_static.spectral.eigen import Method
 
-Permute = Literal["fits", "too_large"]  # whether the permuted matrices of a row fit into the memory of the run
 NUMPY = "numpy"  # the backend without routines of LAPACK, as `spectral.lapack` calls it, which loads numpy
 
 
@@ -28,12 +27,12 @@ class Room:
     Attributes:
         least: without which it cannot be computed.
         wanted: with which small singular values are resolved as well.
-        permuted: for its permuted matrices, when they were asked for.
+        groups: names of column groups that were asked for and take more, and how much each of them takes.
     """
 
     least: int
     wanted: int
-    permuted: int = 0
+    groups: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Need:
         plain: memory when numpy alone computes it.
         direct: memory where routines of LAPACK are called directly.
         parts: into how many parts its matrices can be shared out without changing a number.
-        replicas: operations of its permuted matrices, resampled values and windows, which are not shared out.
+        replicas: operations of its permuted matrices, resampled values, windows and eigenvectors, which are not shared out.
     """
 
     flops: float
@@ -82,15 +81,15 @@ class Budget:
         """``auto``, or ``gram`` when there is no room to resolve small singular values."""
         return "auto" if self.room(need).wanted + self.overhead <= self.total else "gram"
 
-    def permute(self, need: Need) -> Permute:
-        """Whether there is room for the permuted matrices of the row; without it the row lacks their columns."""
-        return "fits" if self.room(need).permuted + self.overhead <= self.total else "too_large"
+    def lacking(self, need: Need) -> tuple[str, ...]:
+        """Column groups for which there is no room, so that the row lacks them."""
+        return tuple(group for group, nbytes in self.room(need).groups if nbytes + self.overhead > self.total)
 
     def bytes(self, need: Need) -> int:
         """What the task of a row may take."""
         room = self.room(need)
         plain = room.least if self.method(need) == "gram" else room.wanted
-        return max(plain, room.permuted) if self.permute(need) == "fits" else plain
+        return max(plain, *(nbytes for _, nbytes in room.groups if nbytes + self.overhead <= self.total), 0)
 
     def most_workers(self, rows: Iterable[tuple[LayerView, Need]]) -> int:
         """How many workers leave room for the largest row; at least one."""

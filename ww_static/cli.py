@@ -40,6 +40,7 @@ from ww_static.cli_options import (
     SchemaFormat,
     SeedOption,
     TimeoutOption,
+    VectorsOption,
     VerboseOption,
 )
 from ww_static.errors import FormatError, UsageError, escape
@@ -92,6 +93,7 @@ def analyze(
     precision: PrecisionOption = "exact",
     randomize: RandomizeOption = False,
     full_replicas: FullReplicasOption = False,
+    vectors: VectorsOption = False,
     bootstrap: BootstrapOption = False,
     gof: GofOption = False,
     seed: SeedOption = 0,
@@ -118,7 +120,7 @@ def analyze(
     from ww_static.plan import Settings
     from ww_static.progress import display
 
-    flags = {"randomize": randomize, "bootstrap": bootstrap, "gof": gof}
+    flags = {"randomize": randomize, "vectors": vectors, "bootstrap": bootstrap, "gof": gof}
     options = Options(
         metrics=(*_split(metrics), *(group for group, asked in flags.items() if asked)), layers=tuple(layers or ()), kinds=_split(kinds),
         min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, precision=precision, seed=seed,

@@ -89,7 +89,7 @@ MetricsOption = Annotated[
     typer.Option(
         "--metrics",
         metavar="GROUP,...",
-        help="Column groups: default, tail, alternatives, randomize, bootstrap, gof, esd, all.",
+        help="Column groups: default, tail, alternatives, randomize, vectors, bootstrap, gof, esd, all.",
     ),
 ]
 EsdNormOption = Annotated[str, typer.Option("--esd-norm", metavar="none|1/N", help="Eigenvalues of W^T W, or divided by N.")]
@@ -106,6 +106,9 @@ RandomizeOption = Annotated[
 ]
 FullReplicasOption = Annotated[
     bool, typer.Option("--full-replicas", help="All eigenvalues of every permuted copy, not of the first one only.")
+]
+VectorsOption = Annotated[
+    bool, typer.Option("--vectors", help="How localized the eigenvectors of bulk and tail are; a group of columns.")
 ]
 BootstrapOption = Annotated[
     bool, typer.Option("--bootstrap", help="How much alpha varies over 200 samples of the eigenvalues; a group of columns.")

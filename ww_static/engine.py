@@ -344,7 +344,7 @@ class _Work:
         tensor = surveys.joined(plan.views[place], self._surveys[number])
         assert isinstance(tensor, Survey)
         need = plan.needs[place]
-        return Job(plan.views[place], tensor, self.budget.method(need), self.budget.permute(need))
+        return Job(plan.views[place], tensor, self.budget.method(need), self.budget.lacking(need))
 
     def _fill(self, number: int, place: int, places: Sequence[int], found: LayerRow | BaseException) -> None:
         """Puts a row, or what became of it, at its place and at those of its copies."""

@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict, dataclass
 
 from ww_static import rows, schema
-from ww_static.definitions import fits, noise, phases, spectrum
+from ww_static.definitions import fits, noise, phases, spectrum, vectors
 from ww_static.definitions.differences import DIFFERENCES, Difference
 from ww_static.definitions.entry import ANY_METRIC, NO_FIT, SOURCES, Definition
 from ww_static.errors import UsageError
@@ -22,6 +22,7 @@ SECTIONS: dict[str, dict[str, Definition]] = {
     "bulk": noise.BULK,
     "phases": phases.PHASES,
     "random": noise.RANDOM,
+    "vectors": vectors.VECTORS,
     "tail": fits.TAIL,
     "laws": fits.LAWS,
     "replicas": fits.REPLICAS,

@@ -25,6 +25,7 @@ from ww_static.spectral.randomized import Randomized
 from ww_static.spectral.replicas import Bootstrap, GoodnessOfFit
 from ww_static.spectral.unresolved import least_distance
 from ww_static.spectral.variants import Variants, robust_fit, variants
+from ww_static.spectral.vectors import Vectors
 
 FIT_CUT = 1e-5
 LOG10_2 = math.log10(2.0)
@@ -58,6 +59,7 @@ class Measured:
         alternatives: other laws of the same tail, when they were asked for.
         cutoff: the power law with a cut-off and its own xmin, when it was asked for.
         farms: Hill's exponent of the pooled windows, when it was asked for.
+        vectors: the eigenvectors on both sides of xmin, when they were asked for.
     """
 
     spectra: tuple[Spectrum, ...]
@@ -81,6 +83,7 @@ class Measured:
     alternatives: Alternatives | Missing = _NOT_REQUESTED
     cutoff: CutoffFit | Missing = _NOT_REQUESTED
     farms: float | Missing = _NOT_REQUESTED
+    vectors: Vectors | Missing = _NOT_REQUESTED
 
     @property
     def m(self) -> int:

@@ -20,6 +20,7 @@ from ww_static.spectral.mp_fit import MPFit
 from ww_static.spectral.powerlaw import TailFit, candidates
 from ww_static.spectral.randomized import Randomized
 from ww_static.tail_metrics import TAIL_METRICS, count_from
+from ww_static.vector_metrics import VECTOR_METRICS
 
 CONSTANT = 1e-9  # relative spread below which eigenvalues are equal
 WEAK = 1e-6
@@ -339,6 +340,7 @@ METRICS: dict[str, Metric] = {
     **PHASE_METRICS,
     **TAIL_METRICS,
     **ALTERNATIVE_METRICS,
+    **VECTOR_METRICS,
     "esd": _curve(_esd),
     "explained_k": _curve(lambda row: norms.explained(row.eigenvalues)),
     "survival": _of_esd(density.survival),

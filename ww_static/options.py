@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from ww_static.errors import UsageError
 
-GROUPS = ("default", "tail", "alternatives", "randomize", "bootstrap", "gof", "esd")
+GROUPS = ("default", "tail", "alternatives", "randomize", "vectors", "bootstrap", "gof", "esd")
 CONV = ("pooled", "slices", "flatten")
 ESD_NORM = ("none", "1/N")
 ESD = ("none", "f64", "f32")

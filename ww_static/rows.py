@@ -20,6 +20,7 @@ from ww_static.columns.phases import PhasesColumns
 from ww_static.columns.randomized import RandomizedColumns
 from ww_static.columns.space import SpaceColumns
 from ww_static.columns.variants import VariantsColumns
+from ww_static.columns.vectors import VectorsColumns
 
 SCHEMA_VERSION = "1"
 DEFINITIONS_VERSION = "1"
@@ -29,6 +30,7 @@ DEFINITIONS_VERSION = "1"
 class LayerRow(  # a dataclass takes the fields of its last base first
     OriginColumns,
     CurvesColumns,
+    VectorsColumns,
     AlternativesColumns,
     CertaintyColumns,
     VariantsColumns,

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ww_static import confinement, seam, storage
-from ww_static.budget import Permute
 from ww_static.errors import FormatError, LimitError
 from ww_static.layers import LayerView
 from ww_static.options import Options
@@ -76,14 +75,14 @@ class Job:
     Attributes:
         view, tensor: which matrices, and the survey of their tensor.
         method: how.
-        permute: whether its permuted matrices fit into memory.
+        lacking: column groups that do not fit into memory.
         shares: what `spectra_of_matrices` gave, for all of its matrices in their order; nothing when they are to be taken.
     """
 
     view: LayerView
     tensor: Survey
     method: Method
-    permute: Permute = "fits"
+    lacking: tuple[str, ...] = ()
     shares: tuple[bytes, ...] = ()
 
 
@@ -96,7 +95,7 @@ def spectra_of_views(target: Target, jobs: Sequence[Job], options: Options, back
     with confinement.blas_threads(options.blas_threads):
         for job in jobs:
             known = [spectrum for share in job.shares for spectrum in pickle.loads(share)]
-            row = analysis.analyze_view(checkpoint, job.view, job.tensor, options, job.method, backend, known, job.permute)
+            row = analysis.analyze_view(checkpoint, job.view, job.tensor, options, job.method, backend, known, job.lacking)
             checkpoint.check_unchanged()
             rows.append(row)
     return rows

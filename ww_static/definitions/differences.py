@@ -155,6 +155,13 @@ DIFFERENCES = (
         ("name",),
     ),
     Difference(
+        "vector columns",
+        "a non-symmetric, complex eigensolver",
+        "`eigh`: real, orthonormal",
+        "X is symmetric",
+        tuple(f"{side}_{moment}_{name}" for side in ("bulk", "tail") for moment in ("mean", "var") for name in ("vec_entropy", "loc_ratio", "part_ratio")),
+    ),
+    Difference(
         "conv1d, conv3d, stacks of matrices; depthwise convolutions",
         "dropped, or three axes sorted; rows of as many values as the kernel has taps",
         "taps, pooled, and a row for every matrix of a stack; skipped, for every tap is a vector",
