@@ -24,7 +24,21 @@ from ww_static.layers import LayerView, layer_table
 from ww_static.options import Options
 
 DOCS = Path(__file__).resolve().parent
-COMMANDS = ("", "analyze", "describe", "readers", "readers list", "readers check", "schema", "doctor")
+COMMANDS = (
+    "",
+    "analyze",
+    "describe",
+    "readers",
+    "readers list",
+    "readers check",
+    "schema",
+    "theory",
+    "theory mp",
+    "theory tw",
+    "theory bbp",
+    "calibrate",
+    "doctor",
+)
 WIDTH = "100"
 MIB = 2**20
 # backend and precision; any name but numpy's stands for the routines that are called directly

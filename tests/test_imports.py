@@ -35,7 +35,7 @@ FLOORS = (
         "definitions.vectors",
         "definitions.differences",
     ),
-    ("dtypes", "rows", "options"),
+    ("dtypes", "rows", "options", "listing"),
     ("protocol",),
     ("storage", "adapter", "specimens"),
     ("registry", "facts"),
@@ -59,6 +59,7 @@ FLOORS = (
         "spectral.tracy_widom",
         "spectral.permutation",
         "spectral.lanczos",
+        "spectral.spiked",
     ),
     ("spectral.eigen", "spectral.powerlaw", "spectral.norms", "spectral.detx", "spectral.density", "spectral.statistics"),
     (
@@ -84,6 +85,7 @@ FLOORS = (
     ("reading", "measured", "surveys"),
     ("tail_metrics", "alternative_metrics", "vector_metrics", "randomizing", "resampling", "windowing", "localizing"),
     ("phase_metrics",),
+    ("theory",),
     ("metrics",),
     ("blanks", "budget", "confinement"),
     ("analysis",),
@@ -96,6 +98,8 @@ FLOORS = (
     ("writers",),
     ("results", "delivery"),
     ("api",),
+    ("calibration",),
+    ("cli_laws",),
     ("cli", "testing"),
     ("__main__",),
 )

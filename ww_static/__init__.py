@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ww_static.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from ww_static import theory
     from ww_static.api import analyze, describe
+    from ww_static.calibration import calibrate
     from ww_static.dtypes import widen
     from ww_static.errors import (
         FormatError,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         WWStaticError,
     )
     from ww_static.executors import InlineExecutor, WorkerExecutor
+    from ww_static.listing import Listing
     from ww_static.protocol import Checkpoint, Extent, Finding, FolderReader, Limits, ModelFile, Reader, TensorSpec
     from ww_static.results import Result
     from ww_static.seam import OpenCheckpoint
@@ -50,6 +53,7 @@ _PLACES = {
     "stable_rank": "spectral.norms", "effective_rank": "spectral.ranks", "hard_rank": "spectral.ranks",
     "matrix_entropy": "spectral.ranks", "FolderReader": "protocol", "ModelFile": "protocol",
     "InlineExecutor": "executors", "WorkerExecutor": "executors", "WorkerDiedError": "errors",
+    "Listing": "listing", "theory": "theory:*", "calibrate": "calibration",
 }  # fmt: skip
 
 __all__ = [
@@ -57,9 +61,9 @@ __all__ = [
     "LimitError", "Limits",
     "Missing", "ModelFile", "NonFiniteError", "NotConvergedError", "OpenCheckpoint", "Reader", "ReaderError", "Result",
     "Spectrum", "TailFit", "TensorSpec", "UnknownFormatError", "UnsafeFileError", "UsageError",
-    "WorkerDiedError", "WorkerExecutor", "WWStaticError", "analyze",
+    "WorkerDiedError", "WorkerExecutor", "WWStaticError", "analyze", "calibrate",
     "describe", "detx", "effective_rank", "hard_rank", "matrix_entropy", "open", "spectrum", "stable_rank",
-    "tail", "widen",
+    "tail", "theory", "Listing", "widen",
 ]  # fmt: skip
 
 
@@ -67,7 +71,8 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'ww_static' has no attribute '{name}'")
     module, _, attribute = _PLACES[name].partition(":")
-    value = getattr(import_module(f"ww_static.{module}"), attribute or name)
+    place = import_module(f"ww_static.{module}")
+    value = place if attribute == "*" else getattr(place, attribute or name)
     globals()[name] = value
     return value
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ww_static import starting
+from ww_static import cli_laws, starting
 from ww_static.cli_options import (
     BlasThreadsOption,
     BootstrapOption,
@@ -65,6 +65,8 @@ readers_app = typer.Typer(
     help="Installed readers, and which one recognizes a file.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(readers_app, name="readers")
+app.add_typer(cli_laws.theory_app, name="theory")
+app.command()(cli_laws.calibrate)
 
 
 @app.callback(invoke_without_command=True)

@@ -20,6 +20,14 @@ class Format(StrEnum):
     ARROW = "arrow"
 
 
+class ListingFormat(StrEnum):
+    """How a small table of numbers is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
 class Progress(StrEnum):
     """When progress is shown on stderr."""
 
@@ -49,6 +57,7 @@ PathsArgument = Annotated[
     list[str], typer.Argument(metavar="PATH...", help="Files, folders, globs, or - for a list of paths on stdin.")
 ]
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="What stdout gets.")]
+ListingFormatOption = Annotated[ListingFormat, typer.Option("--format", "-f", help="What stdout gets.")]
 OutputOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ww_static.spectral import marchenko_pastur, tracy_widom
+from ww_static.spectral import marchenko_pastur, spiked, tracy_widom
 from ww_static.spectral.missing import Missing
 
 FEWEST = 20
@@ -79,7 +79,8 @@ def bulk(eigenvalues: NDArray[np.float64], n: int, matrices: int = 1, floor: flo
     inside = kept[: np.searchsorted(kept, outlier, side="right")]
     outside = kept[len(inside) :]
     spikes = kept[np.searchsorted(kept, spike, side="right") :][::-1]
-    theta, on_M, on_N = _spikes(spikes / (n * variance), c)
+    theta = spiked.strength(spikes / (n * variance), c)
+    on_M, on_N = spiked.overlaps(theta, c)
     return Bulk(
         mp_sigma2=variance / scale,
         mp_shape_spread=float(ratios.max() / ratios.min()) - 1,
@@ -108,18 +109,6 @@ def _distance(x: NDArray[np.float64], c: float, end: float) -> float:
     share = marchenko_pastur.distribution(np.append(x, end), c)
     count = len(x)
     return float(np.max(np.abs(share[:-1] / share[-1] - (np.arange(count) + 0.5) / count)))
-
-
-def _spikes(x: NDArray[np.float64], c: float) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """What made each spike x = (1 + t^2)(c + t^2)/t^2: t, the larger root, and the overlaps on the M and the N side.
-
-    Source: Baik, Ben Arous, Peche 2005; Benaych-Georges, Nadakuditi 2012, section 3.1.
-    """
-    half = 0.5 * (x - 1 - c)
-    square = half + np.sqrt(np.maximum(half * half - c, 0.0))
-    on_M = 1 - c * (1 + square) / (square * (square + c))
-    on_N = 1 - (c + square) / (square * (square + 1))
-    return np.sqrt(square), on_M, on_N
 
 
 def level_spacing_ratio(eigenvalues: NDArray[np.float64], floor: float = 0.0) -> float | Missing:

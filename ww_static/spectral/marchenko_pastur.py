@@ -54,3 +54,8 @@ def quantiles(levels: tuple[float, ...], c: float) -> NDArray[np.float64]:
             break
     x.flags.writeable = False
     return np.asarray(x)
+
+
+def mean_log(c: float) -> float:
+    """Mean of ln x: -1 - (1 - c)/c ln(1 - c), and -1 for c = 1."""
+    return -1 - (1 - c) / c * math.log1p(-c) if c < 1 else -1.0

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+MEAN, SD = -1.2065, 1.2680  # of the law
+MOST = 0.1  # upper-tail probability that `quantile` is made for
+
 # Upper-tail probability -> quantile of the law (beta = 1)
 _QUANTILES = {0.05: 0.9793, 0.01: 2.0234, 0.001: 3.2724}
 # A gamma law of the same three moments, shifted, for other probabilities: error at most 0.03. Source: Chiani 2014, table 1.
@@ -39,10 +42,19 @@ def _gamma_tail(x: float) -> float:
     return product * math.exp(_SHAPE * math.log(x) - x - math.lgamma(_SHAPE))
 
 
+def center(n: float, m: float) -> float:
+    """mu = (sqrt(n - 1/2) + sqrt(m - 1/2))^2, of noise with sides n and m, at least 1, and variance 1."""
+    return (math.sqrt(n - 0.5) + math.sqrt(m - 0.5)) ** 2
+
+
+def width(n: float, m: float) -> float:
+    """tau = sqrt(mu) (1/sqrt(n - 1/2) + 1/sqrt(m - 1/2))^(1/3), of the same."""
+    a, b = math.sqrt(n - 0.5), math.sqrt(m - 0.5)
+    return (a + b) * math.cbrt(1 / a + 1 / b)
+
+
 def edge(n: float, m: float, probability: float) -> float:
     """Largest eigenvalue of W^T W that noise of variance 1 exceeds with this probability: mu + z tau.
-
-    mu = (sqrt(n - 1/2) + sqrt(m - 1/2))^2, tau = sqrt(mu) (1/sqrt(n - 1/2) + 1/sqrt(m - 1/2))^(1/3).
 
     Args:
         n, m: sides of W, at least 1.
@@ -50,5 +62,4 @@ def edge(n: float, m: float, probability: float) -> float:
 
     Source: Johnstone 2001; Ma 2012 for the halves.
     """
-    a, b = math.sqrt(n - 0.5), math.sqrt(m - 0.5)
-    return (a + b) ** 2 + quantile(probability) * (a + b) * math.cbrt(1 / a + 1 / b)
+    return center(n, m) + quantile(probability) * width(n, m)
