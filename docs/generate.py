@@ -16,7 +16,7 @@ from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 
-from ww_static import explaining, memory, protocol, schema
+from ww_static import codes, explaining, memory, protocol, schema
 from ww_static.analysis import need
 from ww_static.budget import Budget
 from ww_static.facts import Facts
@@ -163,12 +163,14 @@ def filled(path: Path, tables: dict[str, str]) -> str:
 def pages() -> dict[Path, str]:
     """Every generated page: where it lies, what it must say."""
     threats, performance, mathematics = DOCS / "threats.md", DOCS / "performance.md", DOCS / "mathematics.md"
+    formats = DOCS / "formats.md"
     explained = {section: explaining.definitions_table(section) for section in explaining.SECTIONS}
     explained |= {"sources": explaining.sources_text(), "differences": explaining.differences_table()}
     return {
         DOCS / "columns.md": schema.markdown(),
         DOCS / "cli.md": commands_page(),
         threats: filled(threats, {"limits": limits_table()}),
+        formats: filled(formats, {"codes": codes.table()}),
         mathematics: filled(mathematics, explained),
         performance: filled(performance, {"matrices": matrices_table(), "containers": containers_table()}),
     }

@@ -15,6 +15,7 @@ import typer
 import ww_static
 from support import ROOT, load_module
 from ww_static import cli
+from ww_static.codes import CODES
 
 CODE = sorted([*(ROOT / "ww_static").rglob("*.py"), *(ROOT / "readers").rglob("*.py")])
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "tests").rglob("README.md")])
@@ -114,15 +115,6 @@ def emitted() -> set[str]:
     return {word for word in found if WORD.fullmatch(word)}
 
 
-def warning_codes() -> set[str]:
-    tree = ast.parse((ROOT / "ww_static" / "analysis.py").read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and node.name == "warning_codes":
-            tables = [inner for inner in ast.walk(node) if isinstance(inner, ast.Dict)]
-            return {key.value for key in tables[0].keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
-    raise AssertionError("analysis.warning_codes is gone: tell this test where the codes are made")
-
-
 def test_the_generated_pages_are_current() -> None:
     generate = load_module(ROOT / "docs" / "generate.py", "docs_generate")
     assert generate.stale() == [], "run `python3 dev.py docs`"
@@ -150,7 +142,7 @@ def test_every_category_reason_and_kind_is_documented() -> None:
 
 
 def test_every_warning_code_is_documented() -> None:
-    assert warning_codes() - documented(page("docs/formats.md").partition("## Warning codes")[2]) == set()
+    assert set(CODES) - documented(page("docs/formats.md").partition("## Warning codes")[2]) == set()
 
 
 def test_every_error_category_is_a_literal_that_can_be_collected() -> None:

@@ -86,6 +86,8 @@ FLOORS = (
     ("tail_metrics", "alternative_metrics", "vector_metrics", "randomizing", "resampling", "windowing", "localizing"),
     ("phase_metrics",),
     ("theory",),
+    ("codes",),
+    ("verdicts",),
     ("metrics",),
     ("blanks", "budget", "confinement"),
     ("analysis",),

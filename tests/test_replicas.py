@@ -154,7 +154,8 @@ def test_values_of_any_size_are_drawn() -> None:
 def test_few_values_are_not_tested(save: Writer) -> None:
     assert gof_fit(np.arange(1.0, 100.0)) == Missing("too_few_evals")
     row = ww.analyze(save({"w.weight": heavy(128, 96)}), gof=True).rows[0]
-    assert {row.null_reasons[name] for name in GOF if row.null_reasons} == {"too_few_evals"}
+    assert {row.null_reasons[name] for name in GOF if row.null_reasons and not name.startswith("verdict")} == {"too_few_evals"}
+    assert "gof_missing" in (row.verdict_evidence or "")
 
 
 def test_columns_of_the_replicas(save: Writer) -> None:
@@ -215,7 +216,7 @@ def test_rows_with_replicas_are_expected_to_take_longer(save: Writer) -> None:
         for groups in (("default",), ("default", "bootstrap"), ("default", "bootstrap", "gof"))
     )
     assert plain == 0
-    assert both == pytest.approx(1.5 * more)
+    assert both == pytest.approx((200 + 100 + 8) / 200 * more), "the test, and the other fits that may speak against a verdict"
 
 
 def test_a_group_that_is_not_known_is_refused() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ww_static import blanks, dtypes, localizing, phase_metrics, randomizing, reading, resampling, windowing
 from ww_static.budget import Need, Room
+from ww_static.codes import codes_of
 from ww_static.errors import FormatError, NonFiniteError, NotConvergedError
 from ww_static.geometry import Matrix, Taps
 from ww_static.layers import LayerView
@@ -35,15 +36,12 @@ from ww_static.spectral.eigen import (
 from ww_static.spectral.gram import gram_bytes, safe_exponent, scaled
 from ww_static.spectral.lowrank import exponents, product_bytes, product_flops, product_spectrum
 from ww_static.spectral.missing import Missing
-from ww_static.spectral.powerlaw import TailFit
 from ww_static.spectral.randomized import Randomized
-from ww_static.spectral.replicas import REJECTED
 from ww_static.spectral.stacked import stacked_bytes, stacked_spectra
 from ww_static.spectral.statistics import Moments, merged, moments
 from ww_static.spectral.steps import squared_steps
 from ww_static.spectral.vectors import Vectors
 from ww_static.surveys import Survey
-from ww_static.tail_metrics import has_fingers, is_degenerate
 
 
 def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
@@ -184,6 +182,7 @@ def analyze_view(
         return blanks.failed(checkpoint.reader, view, tensor, options, "not_converged", str(error))
     except FormatError as error:
         return blanks.failed(checkpoint.reader, view, tensor, options, error.category, error.problem)
+    row = replace(row, codes=codes_of(view, tensor, row))
     return _success(checkpoint.reader, view, tensor, options, row)
 
 
@@ -275,7 +274,6 @@ def _products(checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey) -> li
 
 
 def _success(reader: str, view: LayerView, tensor: Survey, options: Options, row: Measured) -> LayerRow:
-    constant = tensor.moments is not None and tensor.moments.constant
     values: dict[str, Any] = {}
     reasons: dict[str, str] = {}
     for name, metric in METRICS.items():
@@ -296,7 +294,7 @@ def _success(reader: str, view: LayerView, tensor: Survey, options: Options, row
         status="success",
         reason=row.fit.reason if isinstance(row.fit, Missing) else None,
         has_esd=True,
-        warning_codes=tuple(warning_codes(view, row, constant)),
+        warning_codes=row.codes,
         null_reasons=reasons,
         method="svd" if any(one.method == "svd" for one in row.spectra) else row.spectra[0].method,
         eig_backend=min((one.backend for one in row.spectra), key=lambda name: name != lapack.NUMPY),
@@ -309,34 +307,6 @@ def _success(reader: str, view: LayerView, tensor: Survey, options: Options, row
 
 def _value(name: str, metric: Metric, row: Measured) -> Value | Missing:
     return Missing("precision") if row.precision == "fast" and name not in OF_FAST else metric.compute(row)
-
-
-def warning_codes(view: LayerView, row: Measured, constant: bool = False) -> list[str]:
-    """What limits the reading of a row, in a fixed order."""
-    fit = row.fit if isinstance(row.fit, TailFit) else None
-    loss, traps, left = (METRICS[name].compute(row) for name in ("rank_loss", "num_traps", "num_traps_demeaned"))
-    m, n = view.m or 0, view.n or 0
-    checks = {
-        "zero_matrix": not row.eigenvalues[-1] > 0,
-        "constant_tensor": constant,
-        "rank_loss": isinstance(loss, int) and loss > 0,
-        "few_evals": row.m < 20,
-        "m_lt_50": m < 50,
-        "m_lt_100": m < 100,
-        "tail_lt_50": fit is not None and fit.k < 50,
-        "near_tie": fit is not None and fit.near_tie,
-        "gof_reject": not isinstance(row.gof, Missing) and row.gof.p < REJECTED,
-        "degenerate_xmin": is_degenerate(row),
-        "fingers": has_fingers(row),
-        "alpha_at_bound": not isinstance(row.variants, Missing) and row.variants.bounded == Missing("alpha_at_bound"),
-        "fit_degenerate": isinstance(row.fit, Missing) and row.fit.reason == "fit_degenerate",
-        "spectral_floor": fit is not None and row.floor > 1e-9 * fit.xmin,
-        "trap_mean": isinstance(traps, int) and isinstance(left, int) and traps > left,
-        "trap_element": isinstance(left, int) and left > 0,
-        "aspect_q_gt_8": m > 0 and n > 8 * m,
-        "ambiguous_orientation": view.orientation == "ambiguous",
-    }
-    return [code for code, holds in checks.items() if holds] + list(view.notes)
 
 
 def _rounded(value: Any) -> Any:

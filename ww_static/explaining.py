@@ -26,6 +26,7 @@ SECTIONS: dict[str, dict[str, Definition]] = {
     "tail": fits.TAIL,
     "laws": fits.LAWS,
     "replicas": fits.REPLICAS,
+    "verdicts": phases.VERDICTS,
     "arrays": spectrum.ARRAYS,
 }
 DEFINITIONS = {name: one for section in SECTIONS.values() for name, one in section.items()}

@@ -55,11 +55,12 @@ class Measured:
         replicas: the spectra of the permuted matrices, when they were asked for.
         bootstrap: the spread of alpha over samples of the values, when it was asked for.
         gof: the test of the fit, when it was asked for.
-        variants: what else could have been fitted, when it was asked for.
+        variants: what else could have been fitted, when it was asked for, or a test of the fit, whose verdict it may block.
         alternatives: other laws of the same tail, when they were asked for.
         cutoff: the power law with a cut-off and its own xmin, when it was asked for.
         farms: Hill's exponent of the pooled windows, when it was asked for.
         vectors: the eigenvectors on both sides of xmin, when they were asked for.
+        codes: what limits the reading of the row.
     """
 
     spectra: tuple[Spectrum, ...]
@@ -84,6 +85,7 @@ class Measured:
     cutoff: CutoffFit | Missing = _NOT_REQUESTED
     farms: float | Missing = _NOT_REQUESTED
     vectors: Vectors | Missing = _NOT_REQUESTED
+    codes: tuple[str, ...] = ()
 
     @property
     def m(self) -> int:
@@ -166,17 +168,17 @@ def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -
         law=Missing("not_applicable") if product else mp_fit(eigenvalues, n / len(spectra[0].eigenvalues)),
         bulk=Missing("not_applicable") if product else bulk(eigenvalues, n, len(spectra), floor, factor),
         robust=fit if isinstance(fit, Missing) else robust_fit(values) if exact else Missing("precision"),
-        variants=_asked("tail", options, fit, lambda found: variants(values, found, options.fit_minimum)),
-        alternatives=_asked("alternatives", options, fit, lambda found: alternatives(values, found)),
-        cutoff=_asked("alternatives", options, fit, lambda _: cutoff_fit(values)),
+        variants=_asked(("tail", "gof"), options, fit, lambda found: variants(values, found, options.fit_minimum)),
+        alternatives=_asked(("alternatives",), options, fit, lambda found: alternatives(values, found)),
+        cutoff=_asked(("alternatives",), options, fit, lambda _: cutoff_fit(values)),
     )
 
 
 def _asked(
-    group: str, options: Options, fit: TailFit | Missing, compute: Callable[[TailFit], _Found | Missing]
+    groups: tuple[str, ...], options: Options, fit: TailFit | Missing, compute: Callable[[TailFit], _Found | Missing]
 ) -> _Found | Missing:
-    """What a group of columns is made from; float32 spectra and rows without a fit have none."""
-    if group not in options.metrics or options.precision == "fast":
+    """What some groups of columns are made from; float32 spectra and rows without a fit have none."""
+    if not set(groups) & set(options.metrics) or options.precision == "fast":
         return _NOT_REQUESTED
     return fit if isinstance(fit, Missing) else compute(fit)
 

@@ -21,6 +21,7 @@ from ww_static.spectral.powerlaw import TailFit, candidates
 from ww_static.spectral.randomized import Randomized
 from ww_static.tail_metrics import TAIL_METRICS, count_from
 from ww_static.vector_metrics import VECTOR_METRICS
+from ww_static.verdicts import VERDICT_METRICS
 
 CONSTANT = 1e-9  # relative spread below which eigenvalues are equal
 WEAK = 1e-6
@@ -339,6 +340,7 @@ METRICS: dict[str, Metric] = {
     "trap_ratio": _random(lambda row, replicas: replicas.trap_ratio()),
     **PHASE_METRICS,
     **TAIL_METRICS,
+    **VERDICT_METRICS,
     **ALTERNATIVE_METRICS,
     **VECTOR_METRICS,
     "esd": _curve(_esd),

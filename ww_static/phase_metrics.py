@@ -9,9 +9,9 @@ from ww_static import dtypes
 from ww_static.layers import LayerView
 from ww_static.measured import Measured, Metric, Value, of_part
 from ww_static.spectral.missing import Missing
-from ww_static.spectral.phases import Phase, phase, tail_class
+from ww_static.spectral.phases import ZERO_SHARE, Phase, phase, tail_class
 from ww_static.spectral.powerlaw import TailFit
-from ww_static.spectral.zeros import rounded_share, rounding_of_floats, zero_share
+from ww_static.spectral.zeros import rounded_share, rounded_to, rounding_of_floats, zero_share
 from ww_static.surveys import Survey
 from ww_static.tail_metrics import count_from
 
@@ -48,6 +48,17 @@ def rounding_of(view: LayerView, tensor: Survey) -> float | None:
     if tensor.squared_step is None or found is None or not found.mean_square > 0:
         return 0.0
     return tensor.squared_step / 12 / found.mean_square
+
+
+def rounding_hides(view: LayerView, tensor: Survey, row: Measured) -> bool:
+    """Whether the rounding of stored weights hides the rank, or makes eigenvalues as large as those of the fitted tail."""
+    if view.left is not None or row.precision == "fast":
+        return False
+    rounding = rounding_of(view, tensor)
+    if rounding is None or not row.eigenvalues[-1] > 0:
+        return False
+    reached = isinstance(row.fit, TailFit) and row.fit.xmin <= rounded_to(row.eigenvalues, rounding)
+    return reached or zeros_of(view, tensor, row) >= ZERO_SHARE
 
 
 def _robust(compute: Callable[[Measured, TailFit], Value | Missing]) -> Metric:

@@ -44,10 +44,10 @@ class Shown:
 
 _LAYERS = (
     Shown("name", "layer"), Shown("kind", "kind"), Shown("shape", "shape"), Shown("dtype", "dtype"),
-    Shown("alpha", "alpha", 3), Shown("D", "D", 3), Shown("xmin", "xmin", 4), Shown("n_tail", "tail"),
+    Shown("alpha", "alpha", 3), Shown("alpha_ci_lo", "from", 2), Shown("alpha_ci_hi", "to", 2), Shown("gof_p", "p", 2),
+    Shown("D", "D", 3), Shown("xmin", "xmin", 4), Shown("n_tail", "tail"),
     Shown("stable_rank", "s-rank", 1), Shown("log_norm", "log norm", 3), Shown("alpha_weighted", "alpha-hat", 3),
-    Shown("phase", "phase"),
-    Shown("reason", "reason"),
+    Shown("phase", "phase"), Shown("verdict", "verdict"), Shown("reason", "reason"),
 )  # fmt: skip
 _TENSORS = (
     Shown("name", "tensor"), Shown("kind", "kind"), Shown("kind_source", "evidence"), Shown("orientation", "axes"),
@@ -58,22 +58,26 @@ _TENSORS = (
 
 def shown_columns(result: Tables) -> tuple[Shown, ...]:
     """The columns of the table that people read."""
-    columns = _LAYERS if result.table == "layers" else _TENSORS
+    columns: tuple[Shown, ...] = _TENSORS
+    if result.table == "layers":
+        judged = any(row.verdict is not None for row in result.rows)
+        columns = tuple(one for one in _LAYERS if one.field != ("reason" if judged else "verdict"))
     several = len({row.model_id for row in result.rows}) > 1
     return (columns[0], Shown("model_id", "model"), *columns[1:]) if several else columns
 
 
 def cell(row: Any, column: Shown, width: int = NAME_WIDTH) -> str:
-    """One cell as escaped text; names are cut in the middle."""
-    value = getattr(row, column.field)
-    if column.field == "name":
+    """One cell as escaped text; names are cut in the middle; a row without a verdict says the reason."""
+    field = "reason" if column.field == "verdict" and row.verdict is None else column.field
+    value = getattr(row, field)
+    if field == "name":
         name = f"{value} [{row.part}]" if getattr(row, "part", None) else (value if value is not None else row.file or "")
         return shortened(escape(name), width)
-    if column.field == "reason" and row.status == "error":
+    if field == "reason" and row.status == "error":
         return escape(f"{row.category}: {row.message}")
     if value is None:
         return ""
-    if column.field == "shape":
+    if field == "shape":
         return "x".join(map(str, value)) or "scalar"
     if column.digits is not None and isinstance(value, float):
         return f"{value:.{column.digits}f}" if abs(value) < 1e6 else f"{value:.3e}"

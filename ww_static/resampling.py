@@ -53,7 +53,7 @@ def resampling_flops(view: LayerView, options: Options) -> float:
     n = view.num_evals or 0
     if options.precision == "fast" or n < options.fit_minimum:
         return 0.0
-    count = _VARIANTS * len({"tail", "alternatives"}.intersection(options.metrics))
+    count = _VARIANTS * (bool({"tail", "gof"}.intersection(options.metrics)) + ("alternatives" in options.metrics))
     count += BOOTSTRAPS if "bootstrap" in options.metrics else 0
     if "gof" in options.metrics and n >= GOF_FEWEST:
         count += GOF_REPLICAS

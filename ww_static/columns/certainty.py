@@ -13,7 +13,7 @@ _gof = partial(metric, "gof")
 
 @dataclass(frozen=True, kw_only=True)
 class CertaintyColumns:
-    """Interval of alpha and test of its fit."""
+    """Interval of alpha, test of its fit, and the verdict that they allow."""
 
     __slots__ = ()
 
@@ -30,3 +30,9 @@ class CertaintyColumns:
     xmin_gof: float | None = _gof("smallest eigenvalue of its tail", "gof.csn.v1", "weight^2")
     D_gof: float | None = _gof("its two-sided Kolmogorov-Smirnov distance", "gof.csn.v1")
     n_tail_gof: int | None = _gof("eigenvalues at or above xmin_gof", "gof.csn.v1")
+    verdict: str | None = _gof(
+        "no_signal, in_range, over_trained, under_trained, or inconclusive; null where there is no fit to judge",
+        "verdict.v1",
+        "",
+    )
+    verdict_evidence: str | None = _gof("the numbers that it rests on, in one line", "verdict.v1", "")

@@ -1,4 +1,4 @@
-"""Definitions of the phase of an ESD and of the robust fit that it looks at."""
+"""Definitions of the phase of an ESD, of the robust fit that it looks at, and of the verdict."""
 
 from __future__ import annotations
 
@@ -28,5 +28,14 @@ PHASES = {
         "The class of the tail by its exponent. Whether it is a power law says `gof_p`.",
         "no fit; `not_applicable`",
         "[MM]",
+    ),
+}  # fmt: skip
+
+VERDICTS = {
+    "verdict.v1": Definition(
+        "the first rule of the table above that holds; the evidence is alpha with its interval, p with the alpha that was tested, the phase, the size of the tail, and for `inconclusive` what stands in the way",
+        "Whether alpha may be read at all, and then on which side of 2 and 6 it lies. `in_range` says that alpha is in the range seen in trained models, not that a model is good; nothing is said of a model from the mean of its layers.",
+        "no fit",
+        "",
     ),
 }  # fmt: skip

@@ -36,6 +36,11 @@ def zero_share(eigenvalues: NDArray[np.float64], n: int, epsilon: float, floor: 
     return int(np.searchsorted(eigenvalues, limit, side="right")) / len(eigenvalues)
 
 
+def rounded_to(eigenvalues: NDArray[np.float64], rounding: float) -> float:
+    """3 N s^2: where the eigenvalues end that rounding alone makes, in the units of the given ones."""
+    return _FLOORS * rounding * float(eigenvalues.mean())
+
+
 def rounded_share(eigenvalues: NDArray[np.float64], c: float, rounding: float) -> float:
     """Share of the eigenvalues at or below 3 N s^2, less what noise of the variance of the elements has there; at least 0.
 
@@ -47,6 +52,6 @@ def rounded_share(eigenvalues: NDArray[np.float64], c: float, rounding: float) -
         c: M/N.
         rounding: s^2 over the mean square of the elements.
     """
-    below = int(np.searchsorted(eigenvalues, _FLOORS * rounding * float(eigenvalues.mean()), side="right"))
+    below = int(np.searchsorted(eigenvalues, rounded_to(eigenvalues, rounding), side="right"))
     expected = float(marchenko_pastur.distribution(np.array([_FLOORS * rounding]), c)[0])
     return max(0.0, below / len(eigenvalues) - expected)
