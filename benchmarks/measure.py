@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 import select
 import statistics
@@ -74,16 +73,17 @@ def wide() -> dict[str, str]:
     return os.environ | {"COLUMNS": "200", "TERMINAL_WIDTH": "200", "NO_COLOR": "1", "TERM": "dumb"}
 
 
-def run(command: Sequence[str], log: Path, environment: Environment = one_thread) -> Measurement:
+def run(command: Sequence[str], log: Path, environment: Environment = one_thread, sampled: bool = True) -> Measurement:
     """Runs a command to its end. The calling process may have no other children: theirs would be counted, and waited for.
 
     Args:
         command: words of the command.
         log: file that gets its stdout and, in ``<log>.err``, its stderr.
         environment: of the process; `one_thread` unless said otherwise.
+        sampled: whether its memory is looked at, which takes processor time beside it.
 
     Returns:
-        The measurement. Memory is sampled every 5 ms, new children are looked for every 50 ms: what is shorter is missed.
+        The measurement. Memory, when it is looked at, is sampled every 5 ms, new children are looked for every 50 ms: what is shorter is missed.
     """
     # a child whose parent ends first (a fork server) becomes ours, so that its CPU seconds are counted as well
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -94,10 +94,11 @@ def run(command: Sequence[str], log: Path, environment: Environment = one_thread
         process = subprocess.Popen(command, stdout=out, stderr=errors, env=compiled)
         ended = os.pidfd_open(process.pid)
         while True:
-            if samples % _SAMPLES_PER_CENSUS == 0:
-                members = family(os.getpid())[1:]
-            samples += 1
-            peak = _larger(peak, members, process.pid, begin)
+            if sampled:
+                if samples % _SAMPLES_PER_CENSUS == 0:
+                    members = family(os.getpid())[1:]
+                samples += 1
+                peak = _larger(peak, members, process.pid, begin)
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
@@ -175,20 +176,18 @@ def median(measurements: Sequence[Measurement]) -> Measurement:
     )
 
 
-def alternating(sides: Sequence[Callable[[], Measurement]], rounds: int = 3, patience: float = math.inf) -> list[Measurement]:
+def alternating(sides: Sequence[Callable[[], Measurement]], rounds: int = 3) -> list[Measurement]:
     """Measures A B A B ... and gives the medians.
 
     Args:
         sides: what to measure.
         rounds: of each side; at least 5 when a side takes less than 0.1 CPU seconds.
-        patience: seconds; a side that took longer is not run again.
     """
     taken: list[list[Measurement]] = [[] for _ in sides]
     done = 0
-    while done < rounds:
+    while sides and done < rounds:
         for place, side in enumerate(sides):
-            if not taken[place] or taken[place][0].wall <= patience:
-                taken[place].append(side())
+            taken[place].append(side())
         done += 1
         if min(one.cpu for found in taken for one in found) < 0.1:
             rounds = max(rounds, 5)

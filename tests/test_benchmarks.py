@@ -6,6 +6,7 @@ import csv
 import math
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -130,15 +131,15 @@ def test_what_was_printed_is_entered_between_its_marks_only() -> None:
         enter.entered(page, "x", "Traceback")
 
 
-def test_a_command_that_takes_longer_than_patience_is_run_once() -> None:
-    from benchmarks import measure
+def test_memory_and_time_are_of_different_runs_unless_one_takes_too_long() -> None:
+    from benchmarks import end, measure
 
-    taken: list[str] = []
+    taken: list[tuple[str, bool]] = []
 
-    def side(name: str, wall: float) -> measure.Measurement:
-        taken.append(name)
-        return measure.Measurement(wall, 1.0, measure.Peak(), 0)
+    def side(name: str, wall: float, sampled: bool = True) -> measure.Measurement:
+        taken.append((name, sampled))
+        return measure.Measurement(wall + sampled, 1.0, measure.Peak(total=5 if sampled else 0), 0)
 
-    found = measure.alternating([lambda: side("slow", 50.0), lambda: side("fast", 1.0)], 3, 20.0)
-    assert taken == ["slow", "fast", "fast", "fast"]
-    assert [one.rounds for one in found] == [1, 3]
+    found = end.measured([partial(side, "slow", 50.0), partial(side, "fast", 1.0)], 3)
+    assert taken == [("slow", True), ("fast", True), *[("fast", False)] * 3]
+    assert [(one.wall, one.peak.total, one.rounds) for one in found] == [(51.0, 5, 1), (1.0, 5, 3)]

@@ -17,6 +17,7 @@ Blocks = Callable[[], Iterable[NDArray[Any]]]
 Dtype = type[np.float64] | type[np.float32]
 
 _TILE = 512
+_MIRRORED = 64  # rows and columns of a tile that is transposed at a time: it stays in the cache
 _BLOCK_ELEMENTS = 2**20
 
 
@@ -108,8 +109,9 @@ def _add_tiles(X: NDArray[Any], block: NDArray[Any]) -> None:
 
 def mirror(X: NDArray[Any]) -> None:
     """Makes a matrix symmetric in place: its lower triangle becomes that of the upper one."""
-    for start in range(0, len(X), _TILE):
-        stop = min(start + _TILE, len(X))
-        X[start:stop, :start] = X[:start, start:stop].T
+    for start in range(0, len(X), _MIRRORED):
+        stop = min(start + _MIRRORED, len(X))
+        for other in range(0, start, _MIRRORED):
+            X[start:stop, other : other + _MIRRORED] = X[other : other + _MIRRORED, start:stop].T
         tile = X[start:stop, start:stop]
         tile[:] = np.triu(tile) + np.triu(tile, 1).T

@@ -7,6 +7,7 @@ Source: Rao 1961, Sandelius 1962, for many values, which are dealt into 256 stac
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from copy import deepcopy
 from itertools import pairwise
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 _DEALT = 2**22  # more values than these are dealt into stacks, so that the keys need no more memory than the values
 _STACKS = 256
 _CHUNK = 2**16  # values whose keys are drawn at a time: they stay in the processor's cache
-_HAND = 2**18  # values that are dealt at a time
+_KEY = 1 if sys.byteorder == "little" else 0  # which half of a packed value the sort looks at first
+_HAND = 2**17  # values that are dealt at a time
 
 
 def permutation_bytes(count: int, itemsize: int) -> int:
@@ -56,26 +58,26 @@ def permuted(blocks: Iterable[NDArray[Any]], count: int, generator: np.random.Ge
         place += len(first)
         more = next(pieces, None)
         if more is None:
-            return _sorted(packed, 8 * first.dtype.itemsize, generator).astype(first.dtype)
+            return _sorted(packed, generator).astype(first.dtype)
         first = more
 
 
 def _pack(values: NDArray[Any], packed: NDArray[np.uint64], generator: np.random.Generator) -> None:
-    """Random bits above the bits of each value."""
-    keys = np.uint64(2**64 - 2 ** (8 * values.dtype.itemsize))
+    """32 random bits above each value."""
+    halves = packed.view(np.uint32)
     for start in range(0, len(values), _CHUNK):
         stop = min(start + _CHUNK, len(values))
-        drawn = generator.integers(0, 2**64 - 1, stop - start, np.uint64, endpoint=True)
-        drawn &= keys
-        np.bitwise_or(drawn, values[start:stop], out=packed[start:stop])
+        drawn = generator.integers(0, 2**64 - 1, (stop - start + 1) // 2, np.uint64, endpoint=True)
+        halves[2 * start + _KEY : 2 * stop : 2] = drawn.view(np.uint32)[: stop - start]
+        halves[2 * start + 1 - _KEY : 2 * stop : 2] = values[start:stop]
 
 
-def _sorted(packed: NDArray[np.uint64], bits: int, generator: np.random.Generator) -> NDArray[np.uint64]:
+def _sorted(packed: NDArray[np.uint64], generator: np.random.Generator) -> NDArray[np.uint64]:
     """The packed values in the order of their keys, in place; runs of equal keys in random order."""
     packed.sort()
     tied: list[NDArray[np.intp]] = []  # places of values whose key is that of the next
     for start in range(0, len(packed) - 1, _CHUNK):
-        keys = packed[start : start + _CHUNK + 1] >> np.uint64(bits)
+        keys = packed[start : start + _CHUNK + 1].view(np.uint32)[_KEY::2]
         tied.append(np.flatnonzero(keys[1:] == keys[:-1]) + start)
     places = np.concatenate(tied) if tied else np.empty(0, np.intp)
     begins = places[np.append(True, np.diff(places) > 1)[: len(places)]]
@@ -91,7 +93,6 @@ def _sorted(packed: NDArray[np.uint64], bits: int, generator: np.random.Generato
 
 def _dealt(first: NDArray[Any], rest: Iterable[NDArray[Any]], count: int, generator: np.random.Generator) -> NDArray[Any]:
     """Each value goes onto one of 256 stacks by chance; each stack is shuffled."""
-    bits = np.uint64(8 * first.dtype.itemsize)
     dealer = deepcopy(generator)  # the same stacks again, when the values come
     sizes = np.zeros(_STACKS, np.intp)
     for start in range(0, count, _HAND):
@@ -101,9 +102,7 @@ def _dealt(first: NDArray[Any], rest: Iterable[NDArray[Any]], count: int, genera
     filled = places[:-1].copy()
     for hand in _hands(first, rest):
         stacks = _stacks(dealer, len(hand))
-        packed = (stacks.astype(np.uint64) << bits) | hand
-        packed.sort()
-        dealt = packed.astype(first.dtype)
+        dealt = hand[np.argsort(stacks, kind="stable")]  # of bytes: a radix sort
         ends = np.cumsum(np.bincount(stacks, minlength=_STACKS))
         for stack, (begin, end) in enumerate(zip(np.concatenate([[0], ends[:-1]]), ends, strict=True)):
             result[filled[stack] : filled[stack] + end - begin] = dealt[begin:end]
@@ -111,7 +110,7 @@ def _dealt(first: NDArray[Any], rest: Iterable[NDArray[Any]], count: int, genera
     for begin, end in pairwise(places):
         packed = np.empty(end - begin, np.uint64)
         _pack(result[begin:end], packed, generator)
-        result[begin:end] = _sorted(packed, int(bits), generator)
+        result[begin:end] = _sorted(packed, generator)
     return result
 
 

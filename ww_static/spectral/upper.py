@@ -18,9 +18,11 @@ from ww_static.spectral.gram import Blocks, block_rows, gram, mirror
 
 SMALL = 256  # columns up to which all eigenvalues cost no more than the largest
 _GRAM = 1024  # columns up to which X is formed: products with it cost less than passes over W
+_RESIDUAL = 1e-4  # of a vector v of Lanczos: ||W v||^2 is then known to 1e-6, its square over the gap to the next value
 _CACHED = 2**18  # elements of W that stay in the processor's cache between W v and W^T (W v)
 
 Vector = NDArray[np.float64]
+Single = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +80,24 @@ class _Sums:
 
     columns: Vector
     n: int
-    product: Callable[[Vector], Vector]
+    product: Callable[[Single], Single]
 
     @property
     def mean(self) -> float:
         return float(self.columns.sum()) / (self.n * len(self.columns))
 
-    def centered(self, v: Vector) -> Vector:
+    def centered(self, v: Single) -> Single:
         """(W - mean)^T (W - mean) v: two vectors more than W^T W v."""
         total, mean = float(v.sum()), self.mean
-        return self.product(v) - (mean * total) * self.columns + (mean * (mean * self.n * total - float(self.columns @ v)))
+        further = (mean * (mean * self.n * total - float(self.columns @ v))) - (mean * total) * self.columns
+        return self.product(v) + further.astype(np.float32)
 
 
 def upper_end(W: Matrix, edge: float, generator: np.random.Generator, backend: str = lapack.BEST) -> Upper:
     """The upper end of the spectrum of W^T W.
 
     All eigenvalues up to M = 256. Above, Lanczos in single precision, on X up to M = 1024 and on W beyond, and the largest
-    eigenvalue then as ||W v||^2 in double precision; all eigenvalues again when it does not converge.
+    eigenvalue then as ||W v||^2 in double precision, right to about 1e-7; all eigenvalues again when it does not converge.
 
     Args:
         W: the matrix.
@@ -110,13 +113,13 @@ def upper_end(W: Matrix, edge: float, generator: np.random.Generator, backend: s
     if m > SMALL:
         sums = _single(W, backend)
         limit = math.ldexp(edge, -2 * W.exponent)
-        top = lanczos.largest(sums.product, m, generator, limit)
+        top = lanczos.largest(sums.product, m, generator, limit, _RESIDUAL, dtype=np.float32)
         if top is not None:
             largest = sum(float(np.square(block @ top.vectors[0]).sum()) for block in W.blocks())
             above = max(top.above, 1) if largest > edge else 0
             if float(top.values[0]) + gain_of(sums.columns, n) <= limit:
                 return Upper(largest, above, 0)
-            rest = lanczos.largest(sums.centered, m, generator, limit)
+            rest = lanczos.largest(sums.centered, m, generator, limit, _RESIDUAL, True, np.float32)
             return Upper(largest, above, centered_above(W, edge, backend) if rest is None else rest.above)
     found = spectrum(W, backend).eigenvalues
     return Upper(float(found[-1]), _count(found, edge), rest_above(W, float(found[-1]), gain(W), edge, backend))
@@ -172,16 +175,16 @@ def _single(W: Matrix, backend: str = lapack.BEST) -> _Sums:
     columns = _column_sums(W.narrow_blocks(4 * _CACHED), m)
     if m > _GRAM:
 
-        def by_blocks(v: Vector) -> Vector:
-            single, result = v.astype(np.float32), np.zeros(m)
+        def by_blocks(v: Single) -> Single:
+            result = np.zeros(m)
             for block in W.narrow_blocks(_CACHED):
-                result += (block @ single) @ block
-            return result
+                result += (block @ v) @ block
+            return result.astype(np.float32)
 
         return _Sums(columns, n, by_blocks)
     X = gram(lambda: W.narrow_blocks(4 * _CACHED), m, backend, np.float32)
     mirror(X)
-    return _Sums(columns, n, lambda v: (X @ v.astype(np.float32)).astype(np.float64))
+    return _Sums(columns, n, lambda v: X @ v)
 
 
 def _column_sums(blocks: Iterable[NDArray[Any]], m: int) -> Vector:
