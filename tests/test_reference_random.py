@@ -7,6 +7,7 @@ agree within the spread of such draws, for which five of our replicas give the s
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ DRAWN = {
     "rand_W_scale": (1e-6, 0.0),
     "rand_sigma_mp": (0.02, 0.0),
     "rand_bulk_max": (0.04, 0.0),
-    "rand_distance": (0.05, 0.004),
+    "rand_distance": (0.05, 0.006),
 }
 # Where every candidate of the fit is rejected it is the first one, in proportion to the largest eigenvalue of the draw.
 REJECTED = ("rand_sigma_mp", "rand_bulk_max")
@@ -72,13 +73,17 @@ def test_permuted_matrices_look_alike(pairs: Pairs, column: str) -> None:
 
 
 def test_their_largest_eigenvalues_are_draws_of_one_law(pairs: Pairs) -> None:
-    """Within six standard deviations of a draw, or 4 %; on the mean of the model within 1 %."""
-    ratios = []
+    """Each within six standard deviations of a draw, or 4 %; the mean of the model within four of the mean of such draws.
+
+    Theirs is one draw, ours the mean of R.
+    """
+    ratios, variances = [], []
     for name, (expected, row) in _many(pairs).items():
         theirs = float(expected["max_rand_eval"])
         assert row.max_rand_eval is not None
         deviation = row.max_rand_eval_sd or 0.0
         assert abs(row.max_rand_eval - theirs) <= max(6 * deviation, 0.04 * theirs), name
         ratios.append(row.max_rand_eval / theirs)
+        variances.append((deviation / theirs) ** 2 * (1 + 1 / (row.rand_replicas or 1)))
         assert row.ww_softrank == pytest.approx(float(expected["ww_softrank"]), rel=0.25), name
-    assert sum(ratios) / len(ratios) == pytest.approx(1, abs=0.02)
+    assert sum(ratios) / len(ratios) == pytest.approx(1, abs=4 * math.sqrt(sum(variances)) / len(ratios))
