@@ -17,9 +17,9 @@ _AT_POWER_LAW = Missing("alpha_at_bound")  # the likelihood rises up to the limi
 
 def _of(compute: Callable[[Measured, TailFit, Alternatives], Value | Missing]) -> Metric:
     def column(row: Measured) -> Value | Missing:
-        if isinstance(row.fit, Missing):
-            return row.fit
-        return row.alternatives if isinstance(row.alternatives, Missing) else compute(row, row.fit, row.alternatives)
+        if isinstance(row.power_law, Missing):
+            return row.power_law
+        return row.alternatives if isinstance(row.alternatives, Missing) else compute(row, row.power_law, row.alternatives)
 
     return Metric("alternatives", column)
 

@@ -18,6 +18,7 @@ from ww_static.cli_options import (
     ConvOption,
     EsdNormOption,
     EsdOption,
+    FitOption,
     Format,
     FormatOption,
     FullReplicasOption,
@@ -42,6 +43,7 @@ from ww_static.cli_options import (
     TimeoutOption,
     VectorsOption,
     VerboseOption,
+    XmaxOption,
 )
 from ww_static.errors import FormatError, UsageError, escape
 from ww_static.version import __version__
@@ -92,6 +94,8 @@ def analyze(
     conv: ConvOption = "pooled",
     esd_norm: EsdNormOption = "none",
     esd: EsdOption = "none",
+    fit: FitOption = "PL",
+    xmax: XmaxOption = 0,
     precision: PrecisionOption = "exact",
     randomize: RandomizeOption = False,
     full_replicas: FullReplicasOption = False,
@@ -125,7 +129,7 @@ def analyze(
     flags = {"randomize": randomize, "vectors": vectors, "bootstrap": bootstrap, "gof": gof}
     options = Options(
         metrics=(*_split(metrics), *(group for group, asked in flags.items() if asked)), layers=tuple(layers or ()), kinds=_split(kinds),
-        min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, precision=precision, seed=seed,
+        min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, fit=fit, xmax=xmax, precision=precision, seed=seed,
         full_replicas=full_replicas, blas_threads=blas_threads,
     )  # fmt: skip
     settings = Settings(

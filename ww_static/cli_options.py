@@ -103,6 +103,15 @@ MetricsOption = Annotated[
 ]
 EsdNormOption = Annotated[str, typer.Option("--esd-norm", metavar="none|1/N", help="Eigenvalues of W^T W, or divided by N.")]
 EsdOption = Annotated[str, typer.Option("--esd", metavar="none|f64|f32", help="Keep eigenvalues and their curves in the rows.")]
+FitOption = Annotated[
+    str,
+    typer.Option(
+        "--fit", metavar="PL|TPL|E_TPL", help="Law of alpha: power law, or with a cut-off, from anywhere or from the peak on."
+    ),
+]
+XmaxOption = Annotated[
+    int, typer.Option("--xmax", metavar="-K", help="Leave out the K largest eigenvalues before the tail is fitted.")
+]
 PrecisionOption = Annotated[
     str,
     typer.Option(

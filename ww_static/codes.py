@@ -9,6 +9,7 @@ from ww_static.layers import LayerView
 from ww_static.measured import Measured
 from ww_static.phase_metrics import rounding_hides
 from ww_static.spectral import randomized, ranks
+from ww_static.spectral.cutoff import HIGHEST_ALPHA, CutoffFit
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.phases import RANDOM_LIKE, Phase
 from ww_static.spectral.powerlaw import TailFit
@@ -69,6 +70,12 @@ def _traps(seen: Seen) -> tuple[int, int]:
     return randomized.median_count(traps), randomized.median_count(left)
 
 
+def _is_at_bound(seen: Seen) -> bool:
+    fit, variants = seen.row.fit, seen.row.variants
+    bounded = not isinstance(variants, Missing) and variants.bounded == Missing("alpha_at_bound")
+    return bounded or (isinstance(fit, CutoffFit) and fit.rate > 0 and fit.alpha in (0, HIGHEST_ALPHA))
+
+
 CODES: dict[str, Code] = {
     "zero_matrix": Code("all eigenvalues are zero", "verdict", lambda seen: not seen.row.eigenvalues[-1] > 0),
     "constant_tensor": Code(
@@ -112,9 +119,9 @@ CODES: dict[str, Code] = {
         lambda seen: has_fingers(seen.row),
     ),
     "alpha_at_bound": Code(
-        "`alpha_xmax` has no value inside its range (`tail` or `gof`)",
+        "`alpha_xmax` has no value inside its range (`tail` or `gof`), or the alpha of a law with a cut-off is at 0 or 20",
         "verdict",
-        lambda seen: not isinstance(seen.row.variants, Missing) and seen.row.variants.bounded == Missing("alpha_at_bound"),
+        _is_at_bound,
     ),
     "fit_degenerate": Code(
         "no candidate for xmin gives an exponent", "verdict", lambda seen: seen.row.fit == Missing("fit_degenerate")

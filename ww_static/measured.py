@@ -14,7 +14,7 @@ from ww_static.options import Options
 from ww_static.spectral import ranks
 from ww_static.spectral.alternatives import Alternatives, alternatives
 from ww_static.spectral.bulk import Bulk, bulk
-from ww_static.spectral.cutoff import CutoffFit, cutoff_fit
+from ww_static.spectral.cutoff import CUTOFFS, CutoffFit, cutoff_fit
 from ww_static.spectral.detx import DetX, detx
 from ww_static.spectral.eigen import Spectrum
 from ww_static.spectral.missing import Missing
@@ -45,7 +45,8 @@ class Measured:
         sv_factor: squared singular values as reported per squared stored weight: esd_scale.
         n: longer side of one matrix.
         tail_values: the eigenvalues above the fit cut, which the fit looks at.
-        fit: of the tail.
+        power_law: the power law of the tail.
+        fit: of the tail: the power law, or the law with a cut-off that was asked for.
         space: the effective correlation space.
         rank: hard rank of the pooled list.
         law: weightwatcher's Marchenko-Pastur fit.
@@ -70,6 +71,7 @@ class Measured:
     sv_factor: float
     n: int
     tail_values: NDArray[np.float64]
+    power_law: TailFit | Missing
     fit: TailFit | Missing
     space: DetX | Missing
     rank: int | Missing
@@ -150,7 +152,7 @@ def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -
     factor = esd_scale / n if options.esd_norm == "1/N" else esd_scale
     eigenvalues = np.sort(np.concatenate([one.eigenvalues for one in spectra])) * factor
     shift = 2 * spectra[0].exponent
-    values, fit = _fit(spectra, eigenvalues, shift, factor, options.fit_minimum)
+    values, power_law = _fit(spectra, eigenvalues, shift, factor, options)
     floor = max(one.floor for one in spectra) * factor
     exact = spectra[0].precision == "exact"
     product = spectra[0].method == "lowrank"  # the zeros are left out, and the law is not that of independent elements
@@ -162,15 +164,16 @@ def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -
         sv_factor=esd_scale,
         n=n,
         tail_values=values,
-        fit=fit,
+        power_law=power_law,
+        fit=power_law if isinstance(power_law, Missing) or options.fit == "PL" else CUTOFFS[options.fit](values),
         space=detx(eigenvalues),
         rank=ranks.hard_rank(spectra),
         law=Missing("not_applicable") if product else mp_fit(eigenvalues, n / len(spectra[0].eigenvalues)),
         bulk=Missing("not_applicable") if product else bulk(eigenvalues, n, len(spectra), floor, factor),
-        robust=fit if isinstance(fit, Missing) else robust_fit(values) if exact else Missing("precision"),
-        variants=_asked(("tail", "gof"), options, fit, lambda found: variants(values, found, options.fit_minimum)),
-        alternatives=_asked(("alternatives",), options, fit, lambda found: alternatives(values, found)),
-        cutoff=_asked(("alternatives",), options, fit, lambda _: cutoff_fit(values)),
+        robust=power_law if isinstance(power_law, Missing) else robust_fit(values) if exact else Missing("precision"),
+        variants=_asked(("tail", "gof"), options, power_law, lambda found: variants(values, found, options.fit_minimum)),
+        alternatives=_asked(("alternatives",), options, power_law, lambda found: alternatives(values, found)),
+        cutoff=_asked(("alternatives",), options, power_law, lambda _: cutoff_fit(values)),
     )
 
 
@@ -184,9 +187,10 @@ def _asked(
 
 
 def _fit(
-    spectra: tuple[Spectrum, ...], eigenvalues: NDArray[np.float64], shift: int, factor: float, fewest: int
+    spectra: tuple[Spectrum, ...], eigenvalues: NDArray[np.float64], shift: int, factor: float, options: Options
 ) -> tuple[NDArray[np.float64], TailFit | Missing]:
-    """The values above the cut, which is absolute in ESD units, and their fit."""
+    """The values above the cut, which is absolute in ESD units, without the largest that were to be left out, and their power law."""
+    fewest = options.fit_minimum
     try:
         cut = math.ldexp(FIT_CUT, -shift)
     except OverflowError:
@@ -204,6 +208,10 @@ def _fit(
         return above, Missing("too_few_evals")
     if len(above) == 0:
         return above, Missing("all_below_cut")
+    if options.xmax and -2 * options.xmax <= len(above):
+        above = above[: options.xmax]
+    elif options.xmax:
+        return above, Missing("too_few_evals")
     if len(above) < fewest:
         return above, Missing("too_few_evals")
     if not single:

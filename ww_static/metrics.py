@@ -14,6 +14,7 @@ from ww_static.measured import LOG10_2, Measured, Metric, Value, of_part
 from ww_static.phase_metrics import PHASE_METRICS
 from ww_static.spectral import density, norms, randomized, ranks
 from ww_static.spectral.bulk import Bulk, level_spacing_ratio
+from ww_static.spectral.cutoff import CutoffFit
 from ww_static.spectral.detx import DetX
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.mp_fit import MPFit
@@ -71,6 +72,16 @@ def _of_fit(compute: Callable[[Measured, TailFit], Value | Missing]) -> Metric:
     return of_part("default", lambda row: row.fit, compute)
 
 
+def _of_power_law(compute: Callable[[Measured, TailFit], Value | Missing]) -> Metric:
+    """A column that a law with a cut-off does not have."""
+    return _of_fit(lambda row, fit: Missing("not_applicable") if isinstance(fit, CutoffFit) else compute(row, fit))
+
+
+def _of_cutoff(compute: Callable[[Measured, CutoffFit], Value | Missing]) -> Metric:
+    """A column that a power law does not have."""
+    return _of_fit(lambda row, fit: compute(row, fit) if isinstance(fit, CutoffFit) else Missing("not_applicable"))
+
+
 def _of_space(compute: Callable[[Measured, DetX], Value | Missing]) -> Metric:
     return of_part("default", lambda row: row.space, compute)
 
@@ -83,6 +94,10 @@ def _alpha_weighted(row: Measured, fit: TailFit) -> float | Missing:
 def _log_alpha_norm(row: Measured, fit: TailFit) -> float | Missing:
     value = norms.log10_of_powers(row.eigenvalues, fit.alpha)
     return value if isinstance(value, Missing) else value + fit.alpha * row.shift * LOG10_2
+
+
+def _n_below_cut(row: Measured) -> int:
+    return int(np.searchsorted(row.eigenvalues, row.tail_values[0], side="left")) if len(row.tail_values) else row.m
 
 
 def warning_word(alpha: float) -> str:
@@ -232,8 +247,8 @@ def _of_logs(compute: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> M
 
 
 def _ks(row: Measured) -> tuple[NDArray[np.float64], NDArray[np.float64]] | Missing:
-    if isinstance(row.fit, Missing):
-        return row.fit
+    if isinstance(row.power_law, Missing):
+        return row.power_law
     found = candidates(row.tail_values)
     with np.errstate(over="ignore"):
         xmins = np.ldexp(found.xmin, row.shift)
@@ -251,7 +266,7 @@ def _of_ks(which: int) -> Metric:
 # what float32 spectra are good for: the upper end of the ESD, and sums that it rules; permuted matrices are computed in float64
 OF_FAST = frozenset(
     ("norm", "spectral_norm", "lambda_max", "log_norm", "log_spectral_norm", "frob_norm", "op_norm", "sv_max", "stable_rank",
-     "alpha", "xmin", "xmax", "D", "sigma", "alpha_error", "num_pl_spikes", "n_tail", "tail_frac", "alpha_weighted",
+     "alpha", "xmin", "xmax", "D", "fit_kind", "Lambda", "sigma", "alpha_error", "num_pl_spikes", "n_tail", "tail_frac", "alpha_weighted",
      "log_alpha_norm", "warning", "W_scale", "rand_replicas", "max_rand_eval", "max_rand_eval_sd", "ww_softrank", "ww_maxdist",
      "rand_sigma_mp", "rand_mp_softrank", "rand_W_scale", "rand_bulk_max", "rand_bulk_min", "rand_num_spikes", "num_traps",
      "num_traps_min", "num_traps_max", "num_traps_demeaned", "trap_ratio")
@@ -281,13 +296,15 @@ METRICS: dict[str, Metric] = {
     "xmin": _of_fit(lambda row, fit: row.in_units(fit.xmin)),
     "xmax": _of_fit(lambda row, fit: row.in_units(float(row.tail_values[-1]))),
     "D": _of_fit(lambda row, fit: fit.D),
-    "sigma": _of_fit(lambda row, fit: fit.sigma),
-    "alpha_error": _of_fit(lambda row, fit: fit.alpha_error(row.floor)),
+    "Lambda": _of_cutoff(lambda row, fit: row.in_units(fit.rate, -1.0)),
+    "fit_kind": _of_fit(lambda row, fit: fit.kind),
+    "sigma": _of_power_law(lambda row, fit: fit.sigma),
+    "alpha_error": _of_power_law(lambda row, fit: fit.alpha_error(row.floor)),
     "num_pl_spikes": _of_fit(count_from),
     "n_tail": _of_fit(count_from),
     "tail_frac": _of_fit(lambda row, fit: count_from(row, fit) / row.m),
     "n_fit": _plain(lambda row: len(row.tail_values)),
-    "n_below_cut": _plain(lambda row: row.m - len(row.tail_values)),
+    "n_below_cut": _plain(_n_below_cut),
     "alpha_weighted": _of_fit(_alpha_weighted),
     "log_alpha_norm": _of_fit(_log_alpha_norm),
     "warning": _of_fit(lambda row, fit: warning_word(fit.alpha)),

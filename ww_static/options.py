@@ -17,6 +17,7 @@ CONV = ("pooled", "slices", "flatten")
 ESD_NORM = ("none", "1/N")
 ESD = ("none", "f64", "f32")
 PRECISION = ("exact", "fast")
+FIT = ("PL", "TPL", "E_TPL")
 KINDS = (
     "dense", "attention", "head", "embedding", "conv1d", "conv2d", "conv3d", "conv_transpose", "fused_qkv", "fused_gate_up",
     "expert", "recurrent", "norm", "bias", "scale", "buffer", "state_space", "quant_aux", "lora", "lora_delta",
@@ -40,6 +41,8 @@ class Options:
         conv: ``pooled``, ``slices`` or ``flatten``.
         esd_norm: ``none`` or ``1/N``.
         esd: ``none``, or the precision that the ESD arrays are kept with.
+        fit: the law of the tail: ``PL`` (power law), ``TPL`` (with a cut-off), ``E_TPL`` (the same from near the peak of the ESD on).
+        xmax: -k leaves out the k largest eigenvalues before the tail is fitted; 0 leaves out none.
         precision: ``exact`` (float64), or ``fast`` (float32: metrics of the tail and norms only, to a stated error).
         seed: of everything random.
         full_replicas: all eigenvalues of every replica of a randomized matrix, not of the first one only.
@@ -54,6 +57,8 @@ class Options:
     conv: str = "pooled"
     esd_norm: str = "none"
     esd: str = "none"
+    fit: str = "PL"
+    xmax: int = 0
     precision: str = "exact"
     seed: int = 0
     full_replicas: bool = False
@@ -66,7 +71,7 @@ class Options:
         for group in sorted(chosen - set(GROUPS)):
             raise UsageError(f"metric group '{group}' is not known; known are: {', '.join(GROUPS)}, all")
         object.__setattr__(self, "metrics", tuple(group for group in GROUPS if group in chosen))
-        choices = {"conv": CONV, "esd-norm": ESD_NORM, "esd": ESD, "precision": PRECISION}
+        choices = {"conv": CONV, "esd-norm": ESD_NORM, "esd": ESD, "fit": FIT, "precision": PRECISION}
         for name, allowed in choices.items():
             value = getattr(self, name.replace("-", "_"))
             if value not in allowed:
@@ -74,6 +79,8 @@ class Options:
         for kind in self.kinds:
             if kind not in KINDS:
                 raise UsageError(f"kind '{kind}' is not known; known are: {', '.join(KINDS)}")
+        if self.fit != "PL" and self.precision == "fast":
+            raise UsageError(f"--fit {self.fit} needs --precision exact")
         if self.full_replicas and not self.randomizes:
             raise UsageError("--full-replicas needs --randomize")
         self._check_numbers()
@@ -84,6 +91,8 @@ class Options:
         for name, count in (("min-evals", self.min_evals), ("max-evals", self.max_evals)):
             if count is not None and (type(count) is not int or count < 1):
                 raise UsageError(f"--{name} is a positive number, not {count!r}")
+        if type(self.xmax) is not int or self.xmax > 0:
+            raise UsageError(f"--xmax is -k, which leaves out the k largest eigenvalues, not {self.xmax!r}")
         if type(self.seed) is not int or self.seed < 0:
             raise UsageError(f"--seed is a number from 0, not {self.seed!r}")
         if type(self.blas_threads) is not int or self.blas_threads < 1:

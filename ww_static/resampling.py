@@ -11,12 +11,14 @@ import numpy as np
 from ww_static.layers import LayerView
 from ww_static.measured import Measured
 from ww_static.options import Options
+from ww_static.spectral.cutoff import CUTOFFS, MOST_CANDIDATES
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.replicas import BOOTSTRAPS, GOF_FEWEST, GOF_REPLICAS, Generators, bootstrap, goodness_of_fit
 
 _REPLICA_FLOPS = 4e6  # what drawing and fitting a replica takes, in operations of a product of matrices
 _VALUE_FLOPS = 5e3  # and more for every value
 _VARIANTS = 8  # what the other fits of a group take, in replicas
+_TRUNCATED_FLOPS = 4e7  # what a law with a cut-off takes for every candidate
 _CUTOFF_FLOPS = 2e6  # what the cut-off with its own xmin takes for every value
 
 
@@ -28,12 +30,13 @@ def resampled(view: LayerView, row: Measured, options: Options) -> Measured:
     if row.precision == "fast":
         return row
     values, fit = row.tail_values, row.fit
+    other = CUTOFFS.get(options.fit)
     if "bootstrap" in options.metrics:
         drawn = generators(view, options.seed, "bootstrap")
-        row = replace(row, bootstrap=fit if isinstance(fit, Missing) else bootstrap(values, drawn))
+        row = replace(row, bootstrap=fit if isinstance(fit, Missing) else bootstrap(values, drawn, refit=other))
     if "gof" in options.metrics:
         drawn = generators(view, options.seed, "gof")
-        row = replace(row, gof=fit if isinstance(fit, Missing) else goodness_of_fit(values, drawn))
+        row = replace(row, gof=row.power_law if isinstance(row.power_law, Missing) else goodness_of_fit(values, drawn))
     return row
 
 
@@ -58,4 +61,6 @@ def resampling_flops(view: LayerView, options: Options) -> float:
     if "gof" in options.metrics and n >= GOF_FEWEST:
         count += GOF_REPLICAS
     own = _CUTOFF_FLOPS * n if "alternatives" in options.metrics else 0.0
+    if options.fit != "PL":
+        own += (1 + BOOTSTRAPS * ("bootstrap" in options.metrics)) * _TRUNCATED_FLOPS * min(n, MOST_CANDIDATES)
     return count * (_REPLICA_FLOPS + _VALUE_FLOPS * n) + own

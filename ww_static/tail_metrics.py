@@ -58,9 +58,9 @@ def _hill_excess(row: Measured) -> float | Missing:
 
 def has_fingers(row: Measured) -> bool:
     """Whether alpha changes by more than 1 when a few of the largest values are left out."""
-    if isinstance(row.variants, Missing) or isinstance(row.fit, Missing):
+    if isinstance(row.variants, Missing) or isinstance(row.power_law, Missing):
         return False
-    return any(isinstance(fit, TailFit) and abs(fit.alpha - row.fit.alpha) > 1 for fit in row.variants.dropped)
+    return any(isinstance(fit, TailFit) and abs(fit.alpha - row.power_law.alpha) > 1 for fit in row.variants.dropped)
 
 
 def is_degenerate(row: Measured) -> bool:

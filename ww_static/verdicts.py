@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ww_static.codes import CODES
 from ww_static.measured import Measured, Metric, Value
+from ww_static.spectral.cutoff import CutoffFit
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.phases import DECAY, HEAVY_TAILED, RANDOM_LIKE, Phase
 from ww_static.spectral.powerlaw import TailFit
@@ -57,7 +58,7 @@ def _alphas(row: Measured) -> tuple[float, float] | None:
 
 def _by_alpha(row: Measured, phase: str | None) -> str:
     alphas = _alphas(row)
-    if alphas is None or phase not in (HEAVY_TAILED, DECAY):
+    if isinstance(row.fit, CutoffFit) or alphas is None or phase not in (HEAVY_TAILED, DECAY):
         return INCONCLUSIVE
     low, high = alphas
     if low > HIGHEST:
@@ -69,6 +70,8 @@ def _by_alpha(row: Measured, phase: str | None) -> str:
 
 def _unsettled(row: Measured, phase: str | None) -> str:
     """Why a row without a code that blocks has no verdict."""
+    if isinstance(row.fit, CutoffFit):
+        return "alpha of a law with a cut-off"
     if phase not in (HEAVY_TAILED, DECAY):
         return "no phase that supports one"
     if isinstance(row.bootstrap, Missing):

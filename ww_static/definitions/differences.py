@@ -129,9 +129,16 @@ DIFFERENCES = (
     Difference(
         "TPL, E_TPL: tails with a cut-off",
         "`sigma` NaN; the range of xmin mixes log10 and linear units",
-        "columns beside alpha, fitted by maximum likelihood",
+        "fitted by maximum likelihood: columns beside alpha, or in its place with `--fit`, where `sigma` is null",
         "a range of mixed units selects nothing",
-        ("tpl_alpha", "tpl_Lambda", "etpl_alpha", "etpl_Lambda", "etpl_xmin", "etpl_D"),
+        ("Lambda", "fit_kind", "sigma", "tpl_alpha", "tpl_Lambda", "etpl_alpha", "etpl_Lambda", "etpl_xmin", "etpl_D"),
+    ),
+    Difference(
+        "an integer xmax above n/2",
+        "nothing is clipped, the integer is used as a value, and the fit is a success",
+        "refused: the row has no fit (`too_few_evals`)",
+        "half of a tail is not its top",
+        ("xmax", "alpha"),
     ),
     Difference(
         "fingers",

@@ -23,7 +23,15 @@ class Definition:
 
 
 ANY_METRIC = ("not_requested", "precision", "out_of_range")  # reasons that every metric may have
-NO_FIT = ("too_few_evals", "all_below_cut", "zero_matrix", "constant_esd", "fit_degenerate", "below_spectral_floor")
+NO_FIT = (
+    "too_few_evals",
+    "all_below_cut",
+    "zero_matrix",
+    "constant_esd",
+    "fit_degenerate",
+    "below_spectral_floor",
+    "tail_too_short",
+)
 
 SOURCES = {
     "CSN": "Clauset, Shalizi, Newman 2009",

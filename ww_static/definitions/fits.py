@@ -11,19 +11,25 @@ FIT = {
         "no fit",
         "[CSN] eq. 3.1, 3.9; [WW]",
     ),
+    "cutoff.v1": Definition(
+        "`--fit TPL` and `E_TPL`: alpha = b, `Lambda` = L of x^-b exp(-L x), [as below](#a-law-with-a-cut-off); `fit_kind` says which law the row has",
+        "Whether alpha belongs to a power law at all: with Lambda above 0 the tail ends, and alpha is the slope before it does. Numbers of different `fit_kind` do not compare.",
+        "no fit; `Lambda`: `not_applicable` (a power law), `tail_too_short`",
+        "[CSN] table 2.1, [WW]",
+    ),
     "xmax.v1": Definition(
         "largest eigenvalue that was fitted; it is not used in the fit", "Where the data end. The fitted law has no end.", "no fit", "[WW]"
     ),
     "sigma.v1": Definition(
         "(alpha - 1)/sqrt(k), k = size of the fitted tail, no bias correction",
-        "The spread of alpha at a known xmin. It is 1.2 to 1.6 times too small on perfect data, about 3 times when the tail is no power law: use `alpha_ci_lo` and `alpha_ci_hi`.",
-        "no fit",
+        "The spread of alpha at a known xmin. Null for a law with a cut-off. It is 1.2 to 1.6 times too small on perfect data, about 3 times when the tail is no power law: use `alpha_ci_lo` and `alpha_ci_hi`.",
+        "no fit; `not_applicable`",
         "[CSN] eq. 3.2, [WW]",
     ),
     "alpha_error.v1": Definition(
         "2 (alpha - 1)^2 spectral_floor/xmin",
         "What rounding can do to alpha while the tail stays the same. Nothing about sampling error, which is far larger.",
-        "no fit",
+        "no fit; `not_applicable`",
     ),
     "n_tail.v1": Definition(
         "#{lambda >= xmin}", "How many values alpha rests on. Below 50 little can be said (`tail_lt_50`).", "no fit", "[WW]"
@@ -32,7 +38,7 @@ FIT = {
         "n_tail/m", "Whether the tail is most of the ESD or a few values at its end.", "no fit"
     ),
     "n_fit.v1": Definition(
-        "eigenvalues above the fit cut of 1e-5, and m minus these",
+        "eigenvalues above the fit cut of 1e-5, less those that `--xmax -k` leaves out at the top; eigenvalues that are not above the cut",
         "Whether the absolute cut removed part of the ESD, which then depends on the scale of the weights.",
         source="[WW]",
     ),

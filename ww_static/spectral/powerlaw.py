@@ -42,6 +42,11 @@ class TailFit:
     near_tie: bool
 
     @property
+    def kind(self) -> str:
+        """The law: a power law."""
+        return "PL"
+
+    @property
     def sigma(self) -> float:
         """(alpha - 1)/sqrt(k): the standard error of alpha at a known xmin, no bias correction."""
         return float((self.alpha - 1) / np.sqrt(self.k))

@@ -25,6 +25,7 @@ _SMALL = 160  # up to here the replicas are fitted side by side
 _TOGETHER = 64
 _LARGEST_LOG = 700.0
 
+Refit = Callable[[NDArray[np.float64]], TailFit | Missing]
 Generators = Callable[[int], np.random.Generator]  # replica -> its own generator, whoever asks and in whatever order
 
 
@@ -45,19 +46,29 @@ class Bootstrap:
     replicas: int
 
 
-def bootstrap(x: NDArray[np.float64], generators: Generators, replicas: int = BOOTSTRAPS) -> Bootstrap | Missing:
-    """Refits F(x*, 1, 2) to samples x* of x of the same size, drawn with replacement.
+def bootstrap(
+    x: NDArray[np.float64], generators: Generators, replicas: int = BOOTSTRAPS, refit: Refit | None = None
+) -> Bootstrap | Missing:
+    """Refits F(x*, 1, 2), or another law, to samples x* of x of the same size, drawn with replacement.
 
     Args:
         x: the values that were fitted, float64, shape (n,), ascending, positive.
         generators: of each replica.
         replicas: how many, B.
+        refit: the other law, of ascending values.
 
     Returns:
         The spread; or Missing ``fit_degenerate``: half of the samples have no fit.
     """
     n = len(x)
-    alpha, _ = _refitted(lambda r: x[generators(r).integers(n, size=n)], replicas, n, 1, 2)
+
+    def sample(r: int) -> NDArray[np.float64]:
+        return x[generators(r).integers(n, size=n)]
+
+    if refit is None:
+        alpha, _ = _refitted(sample, replicas, n, 1, 2)
+    else:
+        alpha = np.array([_pair(refit(np.sort(sample(r))))[0] for r in range(replicas)])
     found = alpha[np.isfinite(alpha)]
     if 2 * len(found) <= replicas or len(found) < 2:
         return Missing("fit_degenerate")
