@@ -108,7 +108,7 @@ def findings_lines(result: Tables) -> list[str]:
 
 
 def footer(result: Tables) -> list[str]:
-    """What was counted: analysed, failed, skipped by reason, and the means."""
+    """What was counted: analysed, failed, skipped by reason, means, alphas by range, phases and verdicts."""
     summary = result.summary
     if result.table == "tensors":
         planned = [row for row in result.rows if row.status == "planned"]
@@ -128,6 +128,13 @@ def footer(result: Tables) -> list[str]:
         lines.append(
             f"alpha: mean {alpha['mean']:.3f}, median {alpha['median']:.3f} over {alpha['n']}; alpha-hat: mean {weighted:.3f}"
         )
+        below, to_4, to_6, above = summary["alpha_counts"].values()
+        flow = summary["correlation_flow"]
+        steps = f"; from layer to layer {flow['roughness']:.3f} apart" if flow and flow["n"] > 1 else ""
+        lines.append(f"alpha below 2: {below}, 2 to 4: {to_4}, 4 to 6: {to_6}, above 6: {above}{steps}")
+    for name in ("phases", "verdicts"):
+        if summary[name]:
+            lines.append(f"{name}: " + ", ".join(f"{word} {count}" for word, count in summary[name].items()))
     return lines
 
 
