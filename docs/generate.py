@@ -28,6 +28,8 @@ COMMANDS = (
     "",
     "analyze",
     "describe",
+    "smooth",
+    "sharpen",
     "readers",
     "readers list",
     "readers check",

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ww_static.spectral.norms import stable_rank
     from ww_static.spectral.powerlaw import TailFit, tail
     from ww_static.spectral.ranks import effective_rank, hard_rank, matrix_entropy
+    from ww_static.transforming import sharpen, smooth
 
 _PLACES = {
     "analyze": "api", "describe": "api", "widen": "dtypes", "open": "seam:open_checkpoint", "OpenCheckpoint": "seam",
@@ -54,6 +55,7 @@ _PLACES = {
     "matrix_entropy": "spectral.ranks", "FolderReader": "protocol", "ModelFile": "protocol",
     "InlineExecutor": "executors", "WorkerExecutor": "executors", "WorkerDiedError": "errors",
     "Listing": "listing", "theory": "theory:*", "calibrate": "calibration",
+    "sharpen": "transforming", "smooth": "transforming",
 }  # fmt: skip
 
 __all__ = [
@@ -62,7 +64,7 @@ __all__ = [
     "Missing", "ModelFile", "NonFiniteError", "NotConvergedError", "OpenCheckpoint", "Reader", "ReaderError", "Result",
     "Spectrum", "TailFit", "TensorSpec", "UnknownFormatError", "UnsafeFileError", "UsageError",
     "WorkerDiedError", "WorkerExecutor", "WWStaticError", "analyze", "calibrate",
-    "describe", "detx", "effective_rank", "hard_rank", "matrix_entropy", "open", "spectrum", "stable_rank",
+    "describe", "detx", "effective_rank", "hard_rank", "matrix_entropy", "open", "sharpen", "smooth", "spectrum", "stable_rank",
     "tail", "theory", "Listing", "widen",
 ]  # fmt: skip
 

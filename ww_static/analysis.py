@@ -165,7 +165,7 @@ def analyze_view(
         if view.left is not None:
             spectra = _products(checkpoint, view, tensor)
         else:
-            spectra = list(known) or _spectra(checkpoint, view, tensor, method, backend, options.precision)
+            spectra = list(known) or spectra_of_view(checkpoint, view, tensor, method, backend, options.precision)
         row = phase_metrics.with_phase(view, tensor, measure(tuple(spectra), view.esd_scale, options))
         row = resampling.resampled(view, row, options)
         if "tail" in options.metrics and row.precision == "exact":
@@ -210,7 +210,7 @@ def _vectors(
         return Missing("not_converged")
 
 
-def _spectra(
+def spectra_of_view(
     checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, method: Method, backend: str, precision: str
 ) -> list[Spectrum]:
     """The spectra of all matrices of a view that is no product."""

@@ -91,7 +91,7 @@ def analyze(
     """
     flags = {"randomize": randomize, "vectors": vectors, "bootstrap": bootstrap, "gof": gof}
     options = Options(
-        metrics=(*_texts(metrics), *(group for group, asked in flags.items() if asked)), layers=_texts(layers), kinds=_texts(kinds),
+        metrics=(*texts(metrics), *(group for group, asked in flags.items() if asked)), layers=texts(layers), kinds=texts(kinds),
         min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, fit=fit, xmax=xmax, precision=precision, seed=seed,
         full_replicas=full_replicas, blas_threads=blas_threads,
     )  # fmt: skip
@@ -158,7 +158,7 @@ def describe(
         FormatError: the one file that was named cannot be read. With several, each failure is a row.
         UsageError: an option means nothing.
     """
-    options = Options(layers=_texts(layers), kinds=_texts(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv)
+    options = Options(layers=texts(layers), kinds=texts(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv)
     settings = Settings(jobs=None, limits=limits or Limits(), readers=reader_names(readers), timeout=seconds(timeout))
     with executors.hired(engine.most_workers(settings, options), executor) as crew:
         sources = planning.locate(_paths(paths), settings, crew)
@@ -247,7 +247,8 @@ def _tensor_row(plan: Plan, pairs: Sequence[tuple[LayerView, Need]], placed: dic
     )  # fmt: skip
 
 
-def _texts(value: str | Sequence[str]) -> tuple[str, ...]:
+def texts(value: str | Sequence[str]) -> tuple[str, ...]:
+    """One text or several, as a tuple."""
     return (value,) if isinstance(value, str) else tuple(value)
 
 
@@ -261,7 +262,7 @@ def reader_names(names: Sequence[str] | None) -> tuple[str, ...] | None:
     """The allow-list, refused at once when it names what is not installed."""
     if names is None:
         return None
-    return tuple(entry.name for entry in registry.installed(_texts(names)))
+    return tuple(entry.name for entry in registry.installed(texts(names)))
 
 
 def seconds(value: Any) -> float:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ww_static import cli_laws, starting
+from ww_static import cli_laws, cli_transforms, starting
 from ww_static.cli_options import (
     BlasThreadsOption,
     BootstrapOption,
@@ -45,6 +45,7 @@ from ww_static.cli_options import (
     VerboseOption,
     XmaxOption,
 )
+from ww_static.cli_transforms import split
 from ww_static.errors import FormatError, UsageError, escape
 from ww_static.version import __version__
 
@@ -69,6 +70,8 @@ readers_app = typer.Typer(
 app.add_typer(readers_app, name="readers")
 app.add_typer(cli_laws.theory_app, name="theory")
 app.command()(cli_laws.calibrate)
+app.command()(cli_transforms.smooth)
+app.command()(cli_transforms.sharpen)
 
 
 @app.callback(invoke_without_command=True)
@@ -128,14 +131,14 @@ def analyze(
 
     flags = {"randomize": randomize, "vectors": vectors, "bootstrap": bootstrap, "gof": gof}
     options = Options(
-        metrics=(*_split(metrics), *(group for group, asked in flags.items() if asked)), layers=tuple(layers or ()), kinds=_split(kinds),
+        metrics=(*split(metrics), *(group for group, asked in flags.items() if asked)), layers=tuple(layers or ()), kinds=split(kinds),
         min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, fit=fit, xmax=xmax, precision=precision, seed=seed,
         full_replicas=full_replicas, blas_threads=blas_threads,
     )  # fmt: skip
     settings = Settings(
         jobs=None if jobs == "auto" else api.job_count(jobs),
         max_memory=None if max_memory is None else parse_bytes(max_memory),
-        readers=api.reader_names(_split(readers) or None),
+        readers=api.reader_names(split(readers) or None),
         timeout=api.seconds(timeout),
     )
     delivery.check_outputs(output, output_format.value)
@@ -190,9 +193,9 @@ def describe(
     from ww_static.plan import Settings
     from ww_static.progress import display
 
-    options = Options(layers=tuple(layers or ()), kinds=_split(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv)
+    options = Options(layers=tuple(layers or ()), kinds=split(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv)
     delivery.check_outputs(output, output_format.value)
-    settings = Settings(jobs=None, readers=api.reader_names(_split(readers) or None), timeout=api.seconds(timeout))
+    settings = Settings(jobs=None, readers=api.reader_names(split(readers) or None), timeout=api.seconds(timeout))
     named = _paths(paths)
     with executors.hired(engine.most_workers(settings, options), wait=False) as crew, display(progress.value, quiet) as shown:
         sources = planning.locate(named, settings, crew)
@@ -224,7 +227,7 @@ def readers_check(
     from ww_static.options import Options
     from ww_static.plan import Settings
 
-    settings = Settings(jobs=1, readers=_split(readers) or None)
+    settings = Settings(jobs=1, readers=split(readers) or None)
     with executors.hired(1, wait=False) as crew:
         (plan,) = planning.plan_models([Source(path, path, path)], Options(), settings, crew, 1)
     if plan.error is not None:
@@ -237,7 +240,8 @@ def readers_check(
 @app.command()
 def schema(
     table: Annotated[
-        str, typer.Argument(metavar="layers|tensors|findings|files|document|all|explain", help="Which table, or explain.")
+        str,
+        typer.Argument(metavar="layers|tensors|changes|findings|files|document|all|explain", help="Which table, or explain."),
     ] = "layers",
     column: Annotated[str | None, typer.Argument(metavar="COLUMN", help="With explain: the column.")] = None,
     output_format: Annotated[SchemaFormat, typer.Option("--format", "-f", help="How it is printed.")] = SchemaFormat.TEXT,
@@ -357,10 +361,6 @@ def _click_or_bug(error: Exception) -> int:
 def _say(text: str, code: int) -> int:
     print(text, file=sys.stderr)
     return code
-
-
-def _split(text: str | None) -> tuple[str, ...]:
-    return tuple(part for piece in (text or "").split(",") if (part := piece.strip()))
 
 
 def _paths(paths: Sequence[str]) -> list[str]:

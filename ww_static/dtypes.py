@@ -174,6 +174,28 @@ def widen(array: NDArray[Any], dtype: str) -> NDArray[np.float64]:
     return array.astype(np.float64, order="C")
 
 
+def store(values: NDArray[np.float64], dtype: str) -> NDArray[Any]:
+    """The stored numbers nearest to some values: what `widen` turns back into numbers.
+
+    Args:
+        values: float64, any shape.
+        dtype: name of a storage dtype with floating elements of whole bytes.
+
+    Returns:
+        An array of `numpy_dtype(dtype)`; what is too large for it is infinite, or NaN where it has no infinity.
+
+    Raises:
+        FormatError: ``unsupported_dtype``.
+    """
+    import numpy as np
+
+    storage = storage_dtype(dtype)
+    if storage.family != "float" or storage.packed:
+        raise FormatError("unsupported_dtype", "", f"weights are not rounded to {dtype}")
+    with np.errstate(over="ignore"):
+        return values.astype(numpy_dtype(dtype))
+
+
 def narrow(array: NDArray[Any], dtype: str) -> NDArray[np.float32]:
     """The numbers that a stored array stands for, rounded to nearest float32: for spectra in single precision.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ww_static import dtypes, facts, layers, lora, seam, storage
@@ -46,6 +46,7 @@ class Plan:
         needs: what each of the views takes.
         not_selected: tensors that the options leave out.
         findings: what was found on the way.
+        metadata: what the header says beside the tensors.
         error: why it cannot be read; then there is nothing else.
     """
 
@@ -57,6 +58,7 @@ class Plan:
     needs: tuple[Need, ...] = ()
     not_selected: int = 0
     findings: tuple[Finding, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
     error: FormatError | None = None
 
 
@@ -83,6 +85,7 @@ def plan_model(source: Source, options: Options, settings: Settings) -> Plan:
                 needs=tuple(analysis.need(view, options) for view in chosen),
                 not_selected=len({view.spec.name for view in views}) - len({view.spec.name for view in chosen}),
                 findings=(*checkpoint.findings, *notes, *beside),
+                metadata=checkpoint.metadata,
             )
     except FormatError as error:
         return Plan(source, findings=beside, error=error)

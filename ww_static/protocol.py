@@ -158,7 +158,8 @@ class Checkpoint(Protocol):
     reads as float32, dequantized by window. `close` gives back descriptors; arrays that were read stay valid.
 
     A checkpoint of several files may have one more attribute, `files`: the paths of those that no extent names, a sequence
-    of text, so that it is noticed when one of them changes.
+    of text, so that it is noticed when one of them changes. Another one, `metadata`, a map from text to text, is what the
+    header says beside its tensors: a file that is made from this one keeps it.
     """
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ww_static import dtypes
@@ -67,22 +67,83 @@ def streamed_blocks(
     columns = tuple(axis for axis in range(len(spec.shape)) if axis not in matrix.rows)
     by_rows = side == "rows"
     streamed, kept = (matrix.rows, columns) if by_rows else (columns, matrix.rows)
-    groups = [(piece,) for piece in matrix.pieces] if by_rows else [matrix.pieces]  # a wide block needs the rows of all pieces
-    width = matrix.shape[1] if by_rows else matrix.shape[0]
 
     def blocks() -> Iterator[NDArray[Any]]:
-        import numpy as np
-
-        def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-            return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-
-        for group in groups:
-            for cut in _cuts(spec.shape, group[0], streamed, block_rows(width)):
-                yield joined(
-                    [_flat(checkpoint, spec, _narrowed(piece, cut, streamed), streamed, kept, single) for piece in group]
-                )
+        for places in _places(spec.shape, matrix, streamed, kept):
+            yield _side_by_side([_flat(checkpoint, spec, window, streamed, kept, single) for window in places])
 
     return blocks
+
+
+def stored_matrix(checkpoint: OpenCheckpoint, spec: TensorSpec, matrix: Matrix) -> NDArray[Any]:
+    """One matrix of a tensor in its storage dtype, longer side first, shape (N, M): its rows in the order of `matrix_blocks`."""
+    import numpy as np
+
+    streamed, kept = _sides(spec.shape, matrix)
+    whole = np.empty((max(matrix.shape), min(matrix.shape)), dtypes.numpy_dtype(value_dtype(spec)))
+    start = 0
+    for places in _places(spec.shape, matrix, streamed, kept):
+        parts = [checkpoint.read(spec, window).transpose((*streamed, *kept)) for window in places]
+        rows = math.prod(parts[0].shape[: len(streamed)])
+        whole[start : start + rows] = _side_by_side([part.reshape(rows, -1) for part in parts])
+        start += rows
+    return whole
+
+
+def put_blocks(out: NDArray[Any], matrix: Matrix, blocks: Iterable[NDArray[Any]]) -> None:
+    """Writes what `matrix_blocks` of a tensor gave, or something of the same shapes, back to where it comes from.
+
+    Args:
+        out: the tensor, changed in place.
+        matrix: which matrix of it.
+        blocks: of shape (k, M) each, of the dtype of `out`.
+    """
+    streamed, kept = _sides(out.shape, matrix)
+    for places, block in zip(_places(out.shape, matrix, streamed, kept), blocks, strict=True):
+        start = 0
+        for window in places:
+            part = out[window].transpose((*streamed, *kept))
+            width = math.prod(part.shape[len(streamed) :])
+            part[...] = block[:, start : start + width].reshape(part.shape)
+            start += width
+
+
+def blocks_like(shape: Sequence[int], matrix: Matrix, whole: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """A matrix of shape (N, M) cut into the blocks that `matrix_blocks` gives and `put_blocks` takes."""
+    streamed, kept = _sides(shape, matrix)
+    start = 0
+    for places in _places(shape, matrix, streamed, kept):
+        rows = math.prod(len(range(*places[0][axis].indices(shape[axis]))) for axis in streamed)
+        yield whole[start : start + rows]
+        start += rows
+
+
+def matrix_windows(shape: Sequence[int], matrix: Matrix) -> Iterator[Window]:
+    """Windows of a tensor that cover one matrix of it, each element once."""
+    for places in _places(shape, matrix, *_sides(shape, matrix)):
+        yield from places
+
+
+def _sides(shape: Sequence[int], matrix: Matrix) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The axes along the longer side of a matrix, which is streamed, and the others."""
+    columns = tuple(axis for axis in range(len(shape)) if axis not in matrix.rows)
+    return (matrix.rows, columns) if matrix.shape[0] >= matrix.shape[1] else (columns, matrix.rows)
+
+
+def _places(shape: Sequence[int], matrix: Matrix, streamed: Sequence[int], kept: Sequence[int]) -> Iterator[list[Window]]:
+    """The windows of each block of a matrix; side by side they are the block."""
+    by_rows = tuple(streamed) == tuple(matrix.rows)
+    groups = [(piece,) for piece in matrix.pieces] if by_rows else [matrix.pieces]  # a wide block needs the rows of all pieces
+    width = matrix.shape[1] if by_rows else matrix.shape[0]
+    for group in groups:
+        for cut in _cuts(shape, group[0], streamed, block_rows(width)):
+            yield [_narrowed(piece, cut, streamed) for piece in group]
+
+
+def _side_by_side(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    import numpy as np
+
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def stored_blocks(checkpoint: OpenCheckpoint, spec: TensorSpec, matrix: Matrix, most: int = 2**18) -> Iterator[NDArray[Any]]:

@@ -29,7 +29,7 @@ _DISPENSABLE = (
     "D",
     "alpha_weighted",
 )  # in this order
-_COUNTS = ("n_tail", "N", "M", "num_evals", "rows")
+_COUNTS = ("k", "removed", "n_tail", "N", "M", "num_evals", "rows")
 _MARKDOWN_ROWS = 1000
 
 
@@ -54,11 +54,17 @@ _TENSORS = (
     Shown("shape", "shape"), Shown("dtype", "dtype"), Shown("N", "N"), Shown("M", "M"), Shown("num_evals", "evals"),
     Shown("rows", "rows"), Shown("status", "status"), Shown("reason", "reason"),
 )  # fmt: skip
+_CHANGES = (
+    Shown("name", "tensor"), Shown("kind", "kind"), Shown("shape", "shape"), Shown("dtype", "dtype"), Shown("status", "status"),
+    Shown("k", "k"), Shown("removed", "removed"), Shown("removed_share", "share", 6), Shown("delta_norm", "change", 4),
+    Shown("reason", "reason"),
+)  # fmt: skip
+_SHOWN = {"layers": _LAYERS, "tensors": _TENSORS, "changes": _CHANGES}
 
 
 def shown_columns(result: Tables) -> tuple[Shown, ...]:
     """The columns of the table that people read."""
-    columns: tuple[Shown, ...] = _TENSORS
+    columns = _SHOWN[result.table]
     if result.table == "layers":
         judged = any(row.verdict is not None for row in result.rows)
         columns = tuple(one for one in _LAYERS if one.field != ("reason" if judged else "verdict"))
@@ -94,6 +100,8 @@ def shortened(text: str, width: int) -> str:
 
 def visible(result: Tables, everything: bool) -> Sequence[Any]:
     """The rows to show: without `everything`, only the layers that were analysed, failed or could not be read."""
+    if result.table == "changes" and not everything:
+        return [row for row in result.rows if row.status != "skipped"]
     if everything or result.table != "layers":
         return [row for row in result.rows if row.status != "error"]  # errors have a line of their own on stderr
     return [row for row in result.rows if row.status in ("success", "failed") or row.reason == "memory_limit"]
@@ -110,6 +118,9 @@ def findings_lines(result: Tables) -> list[str]:
 def footer(result: Tables) -> list[str]:
     """What was counted: analysed, failed, skipped by reason, means, alphas by range, phases and verdicts."""
     summary = result.summary
+    if result.table == "changes":
+        words = [f"{summary[status]} {status}" for status in ("changed", "unchanged", "failed") if summary[status]]
+        return [f"{counted(len(result.rows), 'row')}: " + ", ".join(words) + _reasons(summary["skipped"])]
     if result.table == "tensors":
         planned = [row for row in result.rows if row.status == "planned"]
         unread = sum(row.status == "error" for row in result.rows)

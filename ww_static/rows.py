@@ -109,4 +109,31 @@ class FileRow:
     message: str | None = column("what is wrong with it")
 
 
-TABLES: dict[str, type[Any]] = {"layers": LayerRow, "tensors": TensorRow, "findings": FindingRow, "files": FileRow}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeRow:
+    """One row per view of a tensor that smooth or sharpen was asked to transform: what was taken out of it, or why nothing."""
+
+    model_id: str | None = column("name of the model")
+    file: str | None = column("file or shard that the tensor was read from")
+    name: str | None = column("scoped tensor name, verbatim")
+    part: str | None = column("null for the tensor itself, else q, k, v, gate_i, expert_7 ...")
+    kind: str | None = column("what the tensor is")
+    shape: tuple[int, ...] | None = column("elements along each axis")
+    dtype: str | None = column("storage dtype, in both files")
+    status: str | None = column("changed, unchanged, skipped or failed; all but the first are copied bit for bit")
+    reason: str | None = column("why it was not changed")
+    message: str | None = column("more about the reason")
+    N: int | None = column("longer side of one matrix", "1")
+    M: int | None = column("shorter side of one matrix", "1")
+    rf: int | None = column("matrices of the view (kernel taps)", "1")
+    transform: str | None = column("smooth or sharpen")
+    method: str | None = column("how smooth counts the components to keep: detX, svd, rmt, lambda_min")
+    k: int | None = column("that count, over all matrices; negative: how many of the largest go", "1")
+    removed: int | None = column("singular components that were taken out, over all matrices", "1")
+    removed_share: float | None = column("their share of the sum of squared singular values", "1")
+    delta_norm: float | None = column("Frobenius norm of the change, before it is rounded to the storage dtype", "weight")
+
+
+TABLES: dict[str, type[Any]] = {
+    "layers": LayerRow, "tensors": TensorRow, "findings": FindingRow, "files": FileRow, "changes": ChangeRow,
+}  # fmt: skip

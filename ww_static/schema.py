@@ -101,7 +101,7 @@ def document_schema() -> dict[str, Any]:
             "exit": {"type": "integer"},
             **tables,
         },
-        "oneOf": [{"required": ["layers"]}, {"required": ["tensors"]}],
+        "oneOf": [{"required": ["layers"]}, {"required": ["tensors"]}, {"required": ["changes"]}],
         "$defs": {table: row_schema(table) for table in rows.TABLES},
     }
 

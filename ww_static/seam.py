@@ -43,6 +43,7 @@ class OpenCheckpoint:
         tensors: one `TensorSpec` per tensor, in file order.
         findings: what the file itself gave away.
         identities: the files that it is made of, as they were when it was opened.
+        metadata: what the header says beside its tensors, text to text.
     """
 
     def __init__(self, path: Path, reader: str, checkpoint: Checkpoint, limits: Limits) -> None:
@@ -53,11 +54,14 @@ class OpenCheckpoint:
             self.tensors: tuple[TensorSpec, ...] = tuple(checkpoint.tensors)
             findings = tuple(checkpoint.findings)
             files = tuple(getattr(checkpoint, "files", ()))  # optional
+            self.metadata: dict[str, str] = dict(getattr(checkpoint, "metadata", {}))  # optional
         for finding in findings:
             if not isinstance(finding, Finding):
                 raise ReaderError("reader_crash", "header", f"the reader gives a {type(finding).__name__} for a Finding")
         if not all(type(file) is str for file in files):
             raise ReaderError("reader_crash", "header", "the reader gives something else than text for a path of files")
+        if not all(type(text) is str for pair in self.metadata.items() for text in pair):
+            raise ReaderError("reader_crash", "header", "the reader gives something else than text in the metadata")
         self._by_name = _checked(self.tensors, limits)
         self.findings: tuple[Finding, ...] = findings + _long_names(self.tensors, limits)
         paths = [os.fspath(path), *files, *(spec.extent.path for spec in self.tensors if spec.extent)]

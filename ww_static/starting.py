@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from ww_static import confinement, spawning
 
-_READING = ("analyze", "describe")
+_READING = ("analyze", "describe", "smooth", "sharpen")
 _HELP = frozenset(("-h", "--help"))
 
 

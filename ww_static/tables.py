@@ -22,8 +22,8 @@ class Tables:
     """What a run gives: its rows, and the three Arrow tables that are made of them.
 
     Attributes:
-        table: name of the main table: ``layers`` or ``tensors``.
-        rows: its rows (`LayerRow` or `TensorRow`), in the order of the table.
+        table: name of the main table: ``layers``, ``tensors`` or ``changes``.
+        rows: its rows (`LayerRow`, `TensorRow` or `ChangeRow`), in the order of the table.
         finding_rows, file_rows: the two tables beside it.
         summary: means and counts.
         parameters: the options that numbers depend on.

@@ -50,10 +50,10 @@ def write(result: Tables, path: str) -> None:
     if kind == "folder":
         os.makedirs(path, exist_ok=True)
         for name, table in ((result.table, result.layers), ("findings", result.findings), ("files", result.files)):
-            with _replacing(os.path.join(path, f"{name}.parquet")) as stream:
+            with replacing(os.path.join(path, f"{name}.parquet")) as stream:
                 _parquet(table, stream)
         return
-    with _replacing(path) as stream:
+    with replacing(path) as stream:
         if kind == "parquet":
             _parquet(result.layers, stream)
         elif kind == "arrow":
@@ -78,13 +78,13 @@ def binary(result: Tables, kind: str) -> bytes:
 
 
 @contextmanager
-def _replacing(path: str) -> Iterator[IO[bytes]]:
-    """A stream whose content appears under `path` when it is complete: temporary file, sync, rename."""
+def replacing(path: str) -> Iterator[IO[bytes]]:
+    """A stream whose content appears under `path` when it is complete: temporary file (its `name`), sync, rename."""
     folder = os.path.dirname(os.path.abspath(path))
     temporary = os.path.join(folder, f".ww-static-{uuid.uuid4().hex}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
+    stream = open(temporary, "xb")  # noqa: SIM115  (what fails here has left nothing behind)
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

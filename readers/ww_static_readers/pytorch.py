@@ -38,7 +38,7 @@ def sniff(path: Path, head: bytes) -> bool:
         name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
         return _FIRST.fullmatch(name.decode("utf-8", "replace")) is not None
     if head[:1] == b"\x80":
-        return len(head) > 2 and head[1] in (2, 3, 4, 5)
+        return len(head) > 2 and head[1] in (2, 3, 4, 5) and head[2] != 0  # the length of a header may begin like a pickle
     if _is_text(head):
         part = _shards.part_suffix(head)
         return part in _SUFFIXES or (part is None and path.name.lower().endswith(_INDEXES))

@@ -8,7 +8,7 @@ encodings than UTF-8 and numbers that are not plain integers are refused. Source
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,6 +101,7 @@ class SafetensorsCheckpoint:
     def __init__(self, root: Path, model: _shards.Model[Part]) -> None:
         self.tensors: Sequence[TensorSpec] = model.tensors
         self.findings: Sequence[Finding] = model.findings
+        self.metadata = {key: text for part in reversed(list(model.parts.values())) for key, text in part.metadata.items()}
         self._descriptors = _shards.Descriptors(root, model.references)
 
     def read(self, spec: TensorSpec, window: Window = ()) -> NDArray[Any]:
@@ -120,6 +121,7 @@ class Part:
 
     tensors: tuple[TensorSpec, ...]
     findings: tuple[Finding, ...]
+    metadata: Mapping[str, str]
 
 
 def read_part(descriptor: int, path: str, file: str, limits: Limits) -> Part:
@@ -154,7 +156,7 @@ def read_part(descriptor: int, path: str, file: str, limits: Limits) -> Part:
     begin = _PREFIX + length
     tensors = tuple(_tensor(name, entry, begin, path, file, layout, limits) for name, entry in document.items())
     _check_tiling(tensors, begin, size)
-    return Part(tensors, tuple(findings))
+    return Part(tensors, tuple(findings), metadata or {})
 
 
 def _check_size(raw: bytes, limits: Limits) -> None:

@@ -169,6 +169,16 @@ def test_a_header_length_that_begins_like_json_is_no_index(tmp_path: Path, low: 
             assert [spec.name for spec in checkpoint.tensors] == ["w"]
 
 
+@pytest.mark.parametrize("length", [0x280, 0x380, 0x480, 0x580])
+def test_a_header_length_that_begins_like_a_pickle_is_none(tmp_path: Path, length: int) -> None:
+    plain = safetensors_bytes({"w": np.arange(4.0)})
+    size = int.from_bytes(plain[:8], "little")
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + plain[8 : 8 + size].ljust(length) + plain[8 + size :])
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint.reader == "safetensors"
+
+
 def test_a_file_that_only_its_suffix_calls_safetensors_is_told_what_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     for data, words in (
