@@ -3,6 +3,7 @@
 
     python3 dev.py demo      set up, fetch MiniLM, analyze it
     python3 dev.py test      set up, run every gate: format, lint, types, tests with coverage
+    python3 dev.py accept    set up, run the acceptance tests with larger counts, write what they measure into docs/
     python3 dev.py format    set up, format the code
     python3 dev.py docs      set up, write the generated pages of docs/
     python3 dev.py fuzz      set up, read damaged files for as long as it takes; --help says more
@@ -98,6 +99,19 @@ def test(arguments: list[str]) -> None:
     )
 
 
+def accept() -> None:
+    """The acceptance tests in one process, those of larger counts too, and the page that says what they measured."""
+    set_up("dev")
+    (ROOT / "docs" / "acceptance.json").write_text("{}\n", encoding="utf-8")  # what is gone leaves no note
+    run("pytest", "-m", "", "--measured=docs/acceptance.json")
+    docs()
+
+
+def docs() -> None:
+    """The generated pages."""
+    subprocess.run([str(PYTHON), "docs/generate.py"], cwd=ROOT, check=True)
+
+
 def main() -> None:
     """Parses the one word and does it."""
     if sys.version_info < (3, 11):
@@ -113,9 +127,11 @@ def main() -> None:
         run("ruff", "format", *CODE)
     elif word == "fuzz":
         fuzz(arguments)
+    elif word == "accept":
+        accept()
     elif word == "docs":
         set_up("dev")
-        subprocess.run([str(PYTHON), "docs/generate.py"], cwd=ROOT, check=True)
+        docs()
     else:
         sys.exit((__doc__ or "").rstrip())
 

@@ -1,4 +1,4 @@
-"""What a weightwatcher user would write: `peer_script.py MODEL.safetensors OUT.csv [--randomize]`; runs in the peer's environment."""
+"""What a weightwatcher user would write: `peer_script.py MODEL.safetensors OUT.csv [--randomize] [--vectors]`; runs in the peer's environment."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("out")
     parser.add_argument("--randomize", action="store_true", help="randomized spectra and the Marchenko-Pastur fit too")
+    parser.add_argument("--vectors", action="store_true", help="eigenvectors too")
     arguments = parser.parse_args()
     model = torch.nn.Module()
     for name, tensor in load_file(arguments.model).items():
@@ -26,7 +27,7 @@ def main() -> None:
             model.add_module(name.replace(".", "/"), layer)
     watcher = weightwatcher.WeightWatcher(model=model)
     more = {"randomize": True, "mp_fit": True} if arguments.randomize else {}
-    watcher.analyze(detX=True, max_N=_MOST_ROWS, **more).to_csv(arguments.out, index=False)
+    watcher.analyze(detX=True, max_N=_MOST_ROWS, vectors=arguments.vectors, **more).to_csv(arguments.out, index=False)
 
 
 if __name__ == "__main__":

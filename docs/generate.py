@@ -7,10 +7,12 @@ python docs/generate.py --check    exit 1 with the names of those that are stale
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import fields
 from importlib.metadata import version
@@ -150,6 +152,21 @@ def containers_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def acceptance_table() -> str:
+    """The acceptance tests of acceptance.toml with what the last run of `python3 dev.py accept` wrote into acceptance.json."""
+    tests = tomllib.loads((DOCS / "acceptance.toml").read_text(encoding="utf-8"))["test"]
+    notes: dict[str, dict[str, list[str]]] = json.loads((DOCS / "acceptance.json").read_text(encoding="utf-8"))
+    lines = ["| id | recipe | expected | measured | test |", "|---|---|---|---|---|"]
+    for one in tests:
+        found = {test: by_id[one["id"]] for test, by_id in notes.items() if one["id"] in by_id}
+        measured = "; ".join(text for texts in found.values() for text in texts).replace("|", "\\|")
+        if "truth" in one:
+            measured += f". **{one['truth']}**"
+        names = "<br>".join(f"`{test.removeprefix('tests/')}`" for test in found)
+        lines.append(f"| {one['id']} | {one['recipe']} | {one['expected']} | {measured} | {names} |")
+    return "\n".join(lines) + "\n"
+
+
 def filled(path: Path, tables: dict[str, str]) -> str:
     """A page with what stands between its marks ``<!-- name -->`` and ``<!-- end of name -->`` replaced."""
     text = path.read_text(encoding="utf-8")
@@ -171,6 +188,7 @@ def pages() -> dict[Path, str]:
     return {
         DOCS / "columns.md": schema.markdown(),
         DOCS / "cli.md": commands_page(),
+        DOCS / "acceptance.md": filled(DOCS / "acceptance.md", {"tests": acceptance_table()}),
         threats: filled(threats, {"limits": limits_table()}),
         formats: filled(formats, {"codes": codes.table()}),
         mathematics: filled(mathematics, explained),

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import ww_static as ww
-from conftest import Writer
+from conftest import Note, Writer
 from ww_static import Missing, TailFit
 from ww_static.metrics import METRICS
 from ww_static.rows import LayerRow
@@ -125,7 +125,7 @@ def test_an_exponential_is_a_stretched_one_of_exponent_one() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_ratios_have_the_right_sign(seed: int) -> None:
+def test_ratios_have_the_right_sign(seed: int, measured: Note) -> None:
     """T11: n = 1000; positive for the power law, negative for the other; the lognormal is not excluded on Pareto data."""
     rng = np.random.default_rng(seed)
     power = of(pareto(seed, 1000, 2.5))
@@ -142,9 +142,10 @@ def test_ratios_have_the_right_sign(seed: int) -> None:
     assert lognormal.ratios["ln"].p < 0.05
     assert lognormal.lognormal is not None
     assert 1 / math.sqrt(2 * lognormal.lognormal.b) == pytest.approx(1, abs=0.2)
+    measured("T11", f"{power.ratios['exp'].R:+.1f}, {exponential.ratios['exp'].R:+.1f}, {lognormal.ratios['ln'].R:+.1f}")
 
 
-def test_a_cut_off_is_found() -> None:
+def test_a_cut_off_is_found(measured: Note) -> None:
     """T33: b = 2, L = 0.05, xmin = 1 known, n = 2000, 10 runs; three standard deviations of the mean."""
     found = []
     for run in range(10):
@@ -154,6 +155,7 @@ def test_a_cut_off_is_found() -> None:
     b, rate = np.mean(found, axis=0)
     assert b == pytest.approx(2, abs=3 * 0.044 / 10**0.5)
     assert rate == pytest.approx(0.05, abs=3 * 0.007 / 10**0.5)
+    measured("T33", f"cut-off: {b:.3f}, {rate:.4f}")
 
 
 def test_where_the_likelihood_ends_at_the_power_law() -> None:

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import ww_static as ww
-from conftest import Writer
+from conftest import Note, Writer
 from support import bfloat16_bits
 from ww_static.metrics import METRICS
 from ww_static.rows import LayerRow
@@ -27,7 +27,7 @@ def values(row: LayerRow, names: str) -> dict[str, Any]:
     return {name: getattr(row, name) for name in names.split()}
 
 
-def test_heavy_tailed_dense_and_conv_layers_equal_weightwatcher(save: Writer) -> None:
+def test_heavy_tailed_dense_and_conv_layers_equal_weightwatcher(save: Writer, measured: Note) -> None:
     """F1 and F2."""
     rng = np.random.default_rng(42)
     dense = (rng.standard_t(2.5, (128, 96)) * 0.05).astype(np.float32)
@@ -51,9 +51,13 @@ def test_heavy_tailed_dense_and_conv_layers_equal_weightwatcher(save: Writer) ->
     assert {name: getattr(row, name) for name in expected} == pytest.approx(expected, rel=1e-9)
     assert (row.num_evals, row.n_tail, row.detX_num, row.rf, row.esd_scale, row.N, row.M) == (216, 68, 147, 9, 0.5, 40, 24)
     assert row.sv_min == pytest.approx(0.0718740, abs=5e-8)  # the smallest, not weightwatcher's 0.1087862
+    row = found["fc.weight"]
+    measured("F1", f"alpha {row.alpha!r}, entropy {row.entropy!r}, detX_num {row.detX_num}")
+    row = found["conv.weight"]
+    measured("F2", f"alpha {row.alpha!r}, entropy {row.entropy!r}, detX_num {row.detX_num}, sv_min {row.sv_min:.7f}")
 
 
-def test_layer_below_the_cut_has_no_fit_and_no_warning(save: Writer) -> None:
+def test_layer_below_the_cut_has_no_fit_and_no_warning(save: Writer, measured: Note) -> None:
     """F11."""
     W = np.random.default_rng(1).standard_normal((64, 48)).astype(np.float32) * 1e-4
     row = rows(save({"fc.weight": W}))["fc.weight"]
@@ -61,9 +65,10 @@ def test_layer_below_the_cut_has_no_fit_and_no_warning(save: Writer) -> None:
     assert row.n_fit == 0
     assert row.n_below_cut == 48
     assert row.stable_rank is not None
+    measured("F11", f"alpha {row.alpha}, {row.reason}, warning {row.warning}")
 
 
-def test_orthonormal_columns_in_the_one_over_n_convention(save: Writer) -> None:
+def test_orthonormal_columns_in_the_one_over_n_convention(save: Writer, measured: Note) -> None:
     """T1."""
     W = np.linalg.qr(np.random.default_rng(1).standard_normal((300, 100)))[0]
     row = rows(save({"w.weight": W}), esd_norm="1/N", esd="f64")["w.weight"]
@@ -74,9 +79,10 @@ def test_orthonormal_columns_in_the_one_over_n_convention(save: Writer) -> None:
     assert row.null_reasons is not None
     assert row.null_reasons["detX_num"] == "constant_esd"
     assert row.frob_norm == pytest.approx(10, rel=1e-12)
+    measured("T1", f"stable_rank {row.stable_rank:.12g}, entropy {row.entropy:.7f}, {row.reason}")
 
 
-def test_channel_orders_give_one_multiset(save: Writer) -> None:
+def test_channel_orders_give_one_multiset(save: Writer, measured: Note) -> None:
     """T23: (3, 3, 64, 64) as OIHW and as HWIO."""
     last = np.random.default_rng(23).standard_normal((3, 3, 64, 64)).astype(np.float32)
     first = np.ascontiguousarray(last.transpose(3, 2, 0, 1))
@@ -87,6 +93,7 @@ def test_channel_orders_give_one_multiset(save: Writer) -> None:
         np.concatenate([np.linalg.svd(last[i, j].astype(float), compute_uv=False) ** 2 for i in range(3) for j in range(3)])
     )
     assert found["last.kernel"].esd == pytest.approx(expected / 2, rel=1e-10)
+    measured("T23", f"{found['last.kernel'].rf} taps, {found['last.kernel'].num_evals} values, the same")
 
 
 def test_taps_flat_and_pooled(save: Writer) -> None:

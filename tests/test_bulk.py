@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from conftest import Note
 from ww_static import Missing, spectrum
 from ww_static.spectral import tracy_widom
 from ww_static.spectral.bulk import Bulk, bulk, level_spacing_ratio
@@ -34,7 +35,7 @@ def spiked(n: int, m: int, thetas: list[float], seed: int = 0) -> tuple[Values, 
 
 
 @pytest.mark.parametrize(("n", "m"), [(400, 400), (600, 300), (1200, 300), (2000, 120)])
-def test_noise_is_all_bulk(n: int, m: int) -> None:
+def test_noise_is_all_bulk(n: int, m: int, measured: Note) -> None:
     """T5, T6, and the spread that a true bulk shows."""
     eigenvalues = spectrum(gaussian(n, m, n)).eigenvalues
     one = found(eigenvalues, n)
@@ -46,9 +47,11 @@ def test_noise_is_all_bulk(n: int, m: int) -> None:
     assert one.D_bulk < max(0.03, 6 / m)
     stable_rank = eigenvalues.sum() / eigenvalues[-1]
     assert 1 <= stable_rank / (m / (1 + math.sqrt(m / n)) ** 2) <= 1.04
+    measured("T5", f"{n} x {m}: {stable_rank:.2f} for {m / (1 + math.sqrt(m / n)) ** 2:.2f}")
+    measured("T6", f"{n} x {m}: {one.mp_edge_hi / eigenvalues[-1]:.3f}")
 
 
-def test_spikes_give_back_what_made_them() -> None:
+def test_spikes_give_back_what_made_them(measured: Note) -> None:
     """T4: positions, thresholds and overlaps at Q = 2, M = 1000."""
     W, U, V = spiked(2000, 1000, [3.0, 2.0, 1.5, 0.6])  # the last is below the threshold 2^(-1/4) and leaves no outlier
     left, sigma, right = np.linalg.svd(W, full_matrices=False)
@@ -63,6 +66,23 @@ def test_spikes_give_back_what_made_them() -> None:
         assert one.spike_overlap_N[k] == pytest.approx(float(left[:, k] @ U[:, k]) ** 2, abs=0.06)
     assert one.frac_out == pytest.approx(3 / 1000)
     assert one.mass_out == pytest.approx(float((sigma[:3] ** 2).sum() / (sigma**2).sum()), rel=1e-9)
+    measured("T4", "Q 2: " + ", ".join(f"{value:.3f}" for value in sigma[:3] ** 2))
+    measured(
+        "T4",
+        "overlaps "
+        + ", ".join(f"{a:.3f}/{b:.3f}" for a, b in zip(one.spike_overlap_M[1:], one.spike_overlap_N[1:], strict=True)),
+    )
+
+
+@pytest.mark.parametrize(("n", "m"), [(2000, 1000), (4000, 1000)])
+def test_terms_below_the_threshold_leave_no_outlier(n: int, m: int, measured: Note) -> None:
+    """T4: Q^(-1/4) = 0.8409 at Q = 2, 0.7071 at Q = 4; 0.8 and 1.5 times that."""
+    threshold = (n / m) ** -0.25
+    below = found(spectrum(spiked(n, m, [0.8 * threshold])[0]).eigenvalues, n)
+    above = found(spectrum(spiked(n, m, [1.5 * threshold])[0]).eigenvalues, n)
+    assert (below.num_spikes, above.num_spikes) == (0, 1)
+    assert above.spike_theta == pytest.approx([1.5 * threshold], rel=0.05)
+    measured("T4", f"threshold {threshold:.4f}: {below.num_spikes} outliers at 0.8 of it, {above.num_spikes} at 1.5")
 
 
 def test_spikes_do_not_move_the_variance() -> None:
@@ -109,14 +129,15 @@ def test_too_little_says_why() -> None:
     assert level_spacing_ratio(np.ones(60)) == Missing("constant_esd")
 
 
-def test_spacings_of_noise_repel_and_those_of_chance_do_not() -> None:
+def test_spacings_of_noise_repel_and_those_of_chance_do_not(measured: Note) -> None:
     """T8, and the value for independent levels."""
-    noise = [level_spacing_ratio(spectrum(gaussian(600, 400, seed)).eigenvalues) for seed in range(12)]
-    assert np.mean(np.array(noise, float)) == pytest.approx(0.5307, abs=0.005 + 2 * 0.25 / math.sqrt(12 * 200))
+    noise = [level_spacing_ratio(spectrum(gaussian(600, 400, seed)).eigenvalues) for seed in range(60)]
+    assert np.mean(np.array(noise, float)) == pytest.approx(0.5307, abs=0.005)
     rng = np.random.default_rng(1)
     chance = [level_spacing_ratio(np.sort(rng.random(2000))) for _ in range(20)]
     assert np.mean(np.array(chance, float)) == pytest.approx(2 * math.log(2) - 1, abs=0.01)
     assert level_spacing_ratio(np.arange(100.0)) == pytest.approx(1, abs=1e-12)
+    measured("T8", f"{np.mean(np.array(noise, float)):.4f}")
 
 
 def test_noise_shows_a_spike_as_rarely_as_it_says() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import ww_static as ww
+from conftest import Note
 from ww_static import calibration, cli
 from ww_static.calibration import Curve
 
@@ -33,7 +34,7 @@ def curves() -> ww.Listing:
 
 
 @pytest.mark.parametrize("alpha", calibration.ALPHAS)
-def test_power_laws_are_recovered(curves: ww.Listing, alpha: float) -> None:
+def test_power_laws_are_recovered(curves: ww.Listing, alpha: float, measured: Note) -> None:
     for estimator in ("alpha", "alpha_robust"):
         row = rows(curves, estimator)["pareto", alpha]
         assert row["fitted"] == 30
@@ -43,21 +44,24 @@ def test_power_laws_are_recovered(curves: ww.Listing, alpha: float) -> None:
     # by the choice of xmin more than at a known one; widened by two standard deviations of the spread of 30 runs
     spread = float(str(rows(curves, "alpha")["pareto", alpha]["sd"])) / ((alpha - 1) / np.sqrt(1000))
     assert 1.0 * (1 - 2 / np.sqrt(58)) < spread < 1.6 * (1 + 2 / np.sqrt(58))
+    measured("T9", f"calibrate, {alpha:g}: {mean(rows(curves, 'alpha')['pareto', alpha]):.3f}")
 
 
 @pytest.mark.parametrize(
     ("alpha", "published"), [(1.5, 1.49), (2.0, 1.89), (2.5, 2.23), (3.0, 2.48), (4.0, 2.89), (5.0, 3.11), (7.0, 3.29)]
 )
-def test_lomax_saturates_as_published(curves: ww.Listing, alpha: float, published: float) -> None:
+def test_lomax_saturates_as_published(curves: ww.Listing, alpha: float, published: float, measured: Note) -> None:
     row = rows(curves, "alpha")["lomax", alpha]
     assert mean(row) == pytest.approx(published, abs=2 * max(float(str(row["sd"])), 0.31 * (alpha - 1) / 2))
     assert mean(row) < alpha
+    measured("T9b", f"{alpha}: {mean(row):.2f}")
 
 
-def test_large_exponents_are_not_clamped_to_three() -> None:
+def test_large_exponents_are_not_clamped_to_three(measured: Note) -> None:
     found = rows(ww.calibrate(sampler="pareto", alpha=(4, 6), n=4000, runs=20, seed=2, executor=ww.InlineExecutor()), "alpha")
     assert mean(found["pareto", 4.0]) == pytest.approx(4, abs=0.1)
     assert mean(found["pareto", 6.0]) == pytest.approx(6, abs=0.1)
+    measured("T27", f"calibrate: {mean(found['pareto', 4.0]):.2f}, {mean(found['pareto', 6.0]):.2f}")
 
 
 def test_hill_reads_the_upper_half_of_a_power_law(curves: ww.Listing) -> None:

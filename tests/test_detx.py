@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from conftest import Note
 from ww_static import Missing, detx
 from ww_static.spectral.detx import DetX
 
@@ -32,38 +33,42 @@ def mp_quantiles(q: float, m: int) -> Values:
     return np.asarray(np.interp((np.arange(m) + 0.5) / m, total / total[-1], x), np.float64)
 
 
-def test_index_counts_the_eigenvalue_that_breaks_the_product() -> None:
+def test_index_counts_the_eigenvalue_that_breaks_the_product(measured: Note) -> None:
     """F3: [0]*90 + [1]*10 without rescaling: 11 kept, the smallest at index 89."""
     found = space(np.array([0.0] * 90 + [1.0] * 10), rescale=False)
     assert found.num == 11
     assert 100 - found.num == 89
+    measured("F3", f"{found.num} kept, index {100 - found.num}")
 
 
 @pytest.mark.parametrize(("m", "a", "expected"), [(101, 3.0, 61), (401, 2.0, 282)])
-def test_log_linear_spectrum_has_a_closed_form(m: int, a: float, expected: int) -> None:
+def test_log_linear_spectrum_has_a_closed_form(m: int, a: float, expected: int, measured: Note) -> None:
     """T19."""
     eigenvalues = np.exp(a * (1 - 2 * np.arange(m) / (m - 1)))
     formula = math.floor(1 + (m - 1) * (1 - math.log(eigenvalues.mean()) / a)) + 1
     assert formula == expected
     assert space(eigenvalues).num == expected
+    measured("T19", f"M {m}: {space(eigenvalues).num}")
 
 
 @pytest.mark.parametrize(("q", "fraction", "mean_log"), [(1.0, 0.732, -1.0), (2.0, 0.816, -0.3069), (4.0, 0.87, -0.1370)])
-def test_fraction_of_marchenko_pastur_noise(q: float, fraction: float, mean_log: float) -> None:
+def test_fraction_of_marchenko_pastur_noise(q: float, fraction: float, mean_log: float, measured: Note) -> None:
     """T20."""
     x = mp_quantiles(q, 4000)
     assert np.log(x).mean() == pytest.approx(mean_log, abs=5e-3)
     assert space(x).num / 4000 == pytest.approx(fraction, abs=5e-3)
+    measured("T20", f"Q {q:g}: {space(x).num / 4000:.3f}, mean ln {np.log(x).mean():.4f}")
 
 
 @pytest.mark.parametrize(("alpha", "fraction"), [(1.7, 0.091), (2.0, 0.284), (2.5, 0.554), (3.0, 0.689), (4.0, 0.808)])
-def test_fraction_of_power_laws(alpha: float, fraction: float) -> None:
+def test_fraction_of_power_laws(alpha: float, fraction: float, measured: Note) -> None:
     """T20: at alpha = 2 it is 0.284, so that alpha = 2 does not by itself make the two tails meet."""
     x = (1 - (np.arange(2000) + 0.5) / 2000) ** (-1 / (alpha - 1))
     assert space(x).num / 2000 == pytest.approx(fraction, abs=5e-3)
+    measured("T20", f"alpha {alpha}: {space(x).num / 2000:.3f}")
 
 
-def test_large_spectra_neither_overflow_nor_underflow() -> None:
+def test_large_spectra_neither_overflow_nor_underflow(measured: Note) -> None:
     """T20b: m 4096; a running product gives 2952 and 2312."""
     assert space(mp_quantiles(1 / 0.999, 4096)).num == 2996
     from statistics import NormalDist
@@ -71,6 +76,7 @@ def test_large_spectra_neither_overflow_nor_underflow() -> None:
     normal = NormalDist()
     lognormal = np.exp(1.5 * np.array([normal.inv_cdf((i + 0.5) / 4096) for i in range(4096)]))
     assert space(lognormal).num == 2180
+    measured("T20b", f"{space(mp_quantiles(1 / 0.999, 4096)).num}, {space(lognormal).num}")
 
 
 def test_null_cases_have_reasons() -> None:

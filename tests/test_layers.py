@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import Note
 from ww_static import Limits, TensorSpec
 from ww_static.facts import Facts
 from ww_static.layers import LayerView, layer_table
@@ -60,7 +61,7 @@ def vgg11() -> dict[str, tuple[int, ...]]:
     }
 
 
-def test_resnet_18_has_21_layers() -> None:
+def test_resnet_18_has_21_layers(measured: Note) -> None:
     """F5."""
     views = [view for view in table(resnet18()) if view.matrices]
     assert len(views) == 21
@@ -71,9 +72,10 @@ def test_resnet_18_has_21_layers() -> None:
         assert view.m * len(view.matrices) == view.num_evals
     fc = next(view for view in views if view.spec.name == "fc.weight")
     assert (fc.m, fc.n) == (512, 1000)
+    measured("F5", f"{len(views)} layers, fc {fc.m} x {fc.n}")
 
 
-def test_vgg_11_pools_taps_and_slices_them() -> None:
+def test_vgg_11_pools_taps_and_slices_them(measured: Note) -> None:
     """F6."""
     views = table(vgg11())
     assert len(views) == 11
@@ -88,22 +90,25 @@ def test_vgg_11_pools_taps_and_slices_them() -> None:
     assert [view.slice_id for view in taps] == list(range(9))
     assert {view.esd_scale for view in taps} == {4.5}
     assert first.esd_scale == 0.5
+    measured("F6", f"{len(views)} layers, {first.num_evals} and {second.num_evals} evals; {len(sliced)} rows")
 
 
-def test_even_kernels_have_n_above_m() -> None:
+def test_even_kernels_have_n_above_m(measured: Note) -> None:
     """F9: Conv2d 32 -> 16, 2 x 2."""
     view = only("conv.weight", (16, 32, 2, 2))
     assert (view.n, view.m, view.n / view.m if view.n and view.m else 0) == (32, 16, 2)
+    measured("F9", f"N {view.n}, M {view.m}")
 
 
 @pytest.mark.parametrize("layout", ["pt", None, "tf"])
-def test_channels_first_and_last_give_nine_taps(layout: str | None) -> None:
+def test_channels_first_and_last_give_nine_taps(layout: str | None, measured: Note) -> None:
     """T23, the geometry; the values are compared in test_analysis."""
     first = only("c.weight", (64, 64, 3, 3), layout=None if layout == "tf" else layout)
     last = only("c.kernel" if layout == "pt" else "c.weight", (3, 3, 64, 64), layout=None if layout == "pt" else layout)
     assert (first.orientation, last.orientation) == ("OIHW", "HWIO")
     assert len(first.matrices) == len(last.matrices) == 9
     assert first.num_evals == last.num_evals == 576
+    measured("T23", f"{first.orientation} and {last.orientation}")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import ww_static as ww
+from conftest import Note
 from lora_files import CONFIG, MODULE, convolution, delta_row, delta_rows, dense, factors, pair, write
 from support import bfloat16_bits
 from ww_static import analysis, layers, surveys
@@ -40,12 +41,13 @@ def test_the_core_has_the_singular_values_of_the_product(tmp_path: Path, out: in
     assert row.norm == pytest.approx(expected.sum(), rel=1e-12)
 
 
-def test_rank_eight_with_alpha_sixteen(tmp_path: Path) -> None:
+def test_rank_eight_with_alpha_sixteen(tmp_path: Path, measured: Note) -> None:
     """T25."""
     a, b = factors(96, 80, 8, seed=25)
     row = delta_row(write(tmp_path, pair(a.astype(np.float64), b.astype(np.float64))), esd="f64")
     assert np.sqrt(np.asarray(row.esd)) == pytest.approx(np.sqrt(dense(2.0 * b.astype(float) @ a.astype(float), 8)), rel=1e-12)
     assert (row.matrix_rank, row.rank_loss, row.dtype) == (8, 0, "F64")
+    measured("T25", f"rank {row.matrix_rank}, equal singular values")
 
 
 def test_a_rank_above_a_side_gives_all_eigenvalues_of_that_side(tmp_path: Path) -> None:

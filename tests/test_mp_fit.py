@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from conftest import Note
 from ww_static import Missing, spectrum
 from ww_static.spectral.mp_fit import MPFit, mp_fit, triangular_density
 
@@ -20,10 +21,11 @@ def fitted(eigenvalues: Values, Q: float) -> MPFit:
     return found
 
 
-def test_the_fit_of_the_reference_matrix() -> None:
+def test_the_fit_of_the_reference_matrix(measured: Note) -> None:
     """F1."""
     W = (np.random.default_rng(42).standard_t(2.5, (128, 96)) * 0.05).astype(np.float32)
     assert fitted(spectrum(W).eigenvalues, 128 / 96).sigma_mp == pytest.approx(1.0166405928094724, abs=1e-9)
+    measured("F1", f"sigma_mp {fitted(spectrum(W).eigenvalues, 128 / 96).sigma_mp!r}")
 
 
 def kernel_density(values: Values, points: Values) -> Values:

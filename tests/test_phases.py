@@ -11,7 +11,7 @@ from onnx import helper
 
 import onnx_support
 import ww_static as ww
-from conftest import Writer
+from conftest import Note, Writer
 from phase_families import FAMILIES, SINGLE, drawn, half_rank, noise, orthonormal, phase_of
 from support import bfloat16_bits
 from ww_static import Missing, TailFit
@@ -34,18 +34,20 @@ def misjudged(most: int, few: int, seed: int) -> tuple[list[tuple[str, int, int,
     return wrong, len(cases)
 
 
-def test_phases_of_synthetic_families() -> None:
+def test_phases_of_synthetic_families(measured: Note) -> None:
     wrong, count = misjudged(5, 2, seed=0)
     assert count == 176
     assert len(wrong) <= 0.03 * count, wrong
+    measured("T28", f"{count - len(wrong)} of {count}")
 
 
 @pytest.mark.large
 @pytest.mark.parametrize("seed", [1, 2])
-def test_phases_of_all_synthetic_families(seed: int) -> None:
+def test_phases_of_all_synthetic_families(seed: int, measured: Note) -> None:
     wrong, count = misjudged(20, 6, seed)
     assert count == 688
     assert len(wrong) <= 0.03 * count, wrong
+    measured("T28", f"{count - len(wrong)} of {count} (seed {seed})")
 
 
 def bulk_of(**values: float) -> Bulk:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import ww_static as ww
+from conftest import Note
 from support import fetched
 from ww_static.rows import LayerRow
 
@@ -57,19 +58,25 @@ def pairs(request: pytest.FixtureRequest) -> Pairs:
 
 
 @pytest.mark.parametrize("column", FIT)
-def test_the_fit_equals_weightwatchers(pairs: Pairs, column: str) -> None:
+def test_the_fit_equals_weightwatchers(pairs: Pairs, column: str, measured: Note) -> None:
+    """F12, the columns of the Marchenko-Pastur fit."""
     expected = {name: float(row[column]) for name, (row, _) in pairs.items()}
     assert {name: getattr(row, column) for name, (_, row) in pairs.items()} == pytest.approx(expected, rel=1e-6, abs=1e-12)
+    if column == "sigma_mp":
+        worst = max(abs((row.sigma_mp or 0.0) / expected[name] - 1) for name, (_, row) in pairs.items())
+        measured("F12", f"sigma_mp of {len(pairs)} rows: {worst:.0e}")
 
 
 @pytest.mark.parametrize("column", sorted(DRAWN))
-def test_permuted_matrices_look_alike(pairs: Pairs, column: str) -> None:
+def test_permuted_matrices_look_alike(pairs: Pairs, column: str, measured: Note) -> None:
     relative, absolute = DRAWN[column]
     for name, (expected, row) in _many(pairs).items():
         if column in REJECTED and float(expected["rand_mp_softrank"]) == pytest.approx(0.05**2, rel=1e-9):
             assert row.rand_mp_softrank == pytest.approx(0.05**2, rel=1e-9), name
         else:
             assert getattr(row, column) == pytest.approx(float(expected[column]), rel=relative, abs=absolute), name
+    worst = max(abs(getattr(row, column) / float(expected[column]) - 1) for expected, row in _many(pairs).values())
+    measured("S3", f"{column}: {100 * worst:.2g} %")
 
 
 def test_their_largest_eigenvalues_are_draws_of_one_law(pairs: Pairs) -> None:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import ww_static as ww
-from conftest import Writer
+from conftest import Note, Writer
 from ww_static import Missing, TailFit, UsageError, spectrum, tail
 from ww_static.metrics import METRICS
 from ww_static.plan import Settings
@@ -125,17 +125,23 @@ def _rejected(runs: int, draw: Callable[[np.random.Generator], Values]) -> float
     return float(np.mean([p_of(draw(np.random.default_rng([8, run])), run) < 0.1 for run in range(runs)]))
 
 
-def test_power_laws_pass_and_exponentials_do_not() -> None:
+def test_power_laws_pass_and_exponentials_do_not(measured: Note) -> None:
     """T16: at most 0.15 of the Pareto samples are rejected; of 400 exponential ones 0.505 were. Two standard deviations wider."""
-    assert _rejected(60, lambda rng: pareto(rng, 300, 2.5)) <= 0.15 + 2 * (0.15 * 0.85 / 60) ** 0.5
-    assert _rejected(60, lambda rng: np.sort(rng.standard_exponential(600))) >= 0.505 - 2 * (0.5 * 0.5 / 60) ** 0.5
+    power = _rejected(60, lambda rng: pareto(rng, 300, 2.5))
+    exponential = _rejected(60, lambda rng: np.sort(rng.standard_exponential(600)))
+    assert power <= 0.15 + 2 * (0.15 * 0.85 / 60) ** 0.5
+    assert exponential >= 0.505 - 2 * (0.5 * 0.5 / 60) ** 0.5
+    measured("T16", f"rejected of 60: {power:.2f} power laws, {exponential:.2f} exponentials (0.7 is not reached)")
 
 
-def test_noise_is_no_power_law() -> None:
-    """T13, T16: the spectrum of a Gaussian matrix is rejected every time."""
-    for run in range(5):
-        W = np.random.default_rng([11, run]).standard_normal((1200, 600)) / 1200**0.5
-        assert p_of(spectrum(W).eigenvalues, run) < 0.1
+def test_noise_is_no_power_law(measured: Note) -> None:
+    """T16: the spectrum of a Gaussian matrix is rejected every time."""
+    ps = [
+        p_of(spectrum(np.random.default_rng([11, run]).standard_normal((1200, 600)) / 1200**0.5).eigenvalues, run)
+        for run in range(10)
+    ]
+    assert max(ps) < 0.1
+    measured("T16", f"noise: largest p of {len(ps)} {max(ps):.2f}")
 
 
 def test_p_is_even_when_the_law_is_true() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from conftest import Note
 from ww_static import NonFiniteError, TailFit, detx, spectrum, tail
 from ww_static.spectral import eigen, gram, norms, ranks
 from ww_static.spectral.detx import DetX
@@ -74,7 +75,7 @@ def test_esd_is_invariant_and_scales_with_the_square(n: int, m: int, seed: int, 
 
 
 @pytest.mark.parametrize("shape", [(200, 120), (150, 150), (90, 400)])
-def test_fit_and_ranks_are_invariant(shape: tuple[int, int]) -> None:
+def test_fit_and_ranks_are_invariant(shape: tuple[int, int], measured: Note) -> None:
     """T22: alpha, D, entropy, stable rank and detX_num, with the cut far below every eigenvalue."""
     rng = np.random.default_rng(22)
     W = rng.standard_t(2.5, shape)
@@ -101,22 +102,26 @@ def test_fit_and_ranks_are_invariant(shape: tuple[int, int]) -> None:
     )
     for matrix in changed:
         assert summary(matrix) == pytest.approx(expected, rel=1e-9)
+    worst = max(abs(a / b - 1) for matrix in changed for a, b in zip(summary(matrix), expected, strict=True))
+    measured("T22", f"{shape[0]} x {shape[1]}: {worst:.0e}")
 
 
-def test_gaussian_stable_rank_and_entropy_have_their_values() -> None:
+def test_gaussian_stable_rank_and_entropy_have_their_values(measured: Note) -> None:
     """T5: M/(1 + Q^-1/2)^2, 0 to 4 % above. T7: 1 - 1/(2 Q ln M)."""
     for n, m, expected in ((400, 200, 68.63), (1000, 500, 171.6)):
         rng = np.random.default_rng(5)
         found = np.mean([norms.stable_rank(lam(rng.standard_normal((n, m)))) for _ in range(10)])
         assert 1.0 <= found / expected <= 1.04
+        measured("T5", f"{n} x {m}: {found:.2f} for {expected}")
     for m, expected, tolerance in ((100, 0.94571, 6e-4), (200, 0.95282, 2e-4)):
         rng = np.random.default_rng(7)
         drawn = np.array([ranks.matrix_entropy(lam(rng.standard_normal((2 * m, m))), m) for _ in range(100)], np.float64)
         widened = tolerance + 2 * float(drawn.std()) / 10  # two standard deviations of a mean of 100
         assert float(drawn.mean()) == pytest.approx(expected, abs=widened)
+        measured("T7", f"M {m}: {drawn.mean():.5f}")
 
 
-def test_identity_rank_one_and_geometric_matrices() -> None:
+def test_identity_rank_one_and_geometric_matrices(measured: Note) -> None:
     """T18."""
     one = lam(np.eye(100))
     assert ranks.matrix_entropy(one, 100) == pytest.approx(1, abs=1e-5)
@@ -133,9 +138,12 @@ def test_identity_rank_one_and_geometric_matrices() -> None:
     assert norms.stable_rank(geometric) == pytest.approx(4 / 3, abs=1e-5)
     assert ranks.effective_rank(np.sqrt(geometric)) == pytest.approx(3.9999, abs=1e-4)
     assert ranks.effective_rank(geometric) == pytest.approx(2.1165, abs=1e-4)
+    effective = ranks.effective_rank(np.sqrt(geometric)), ranks.effective_rank(geometric)
+    entropy, stable = ranks.matrix_entropy(geometric, 20), norms.stable_rank(geometric)
+    measured("T18", f"{entropy:.6f}, {stable:.6f}, {effective[0]:.4f}, {effective[1]:.4f}")
 
 
-def test_graded_matrix_is_below_the_floor_of_its_gram_matrix() -> None:
+def test_graded_matrix_is_below_the_floor_of_its_gram_matrix(measured: Note) -> None:
     """T29: sigma = 10^-linspace(0, 14, 60)."""
     rng = np.random.default_rng(29)
     W = orthonormal(rng, 60, 60) * 10 ** -np.linspace(0, 14, 60) @ orthonormal(rng, 60, 60).T
@@ -149,6 +157,10 @@ def test_graded_matrix_is_below_the_floor_of_its_gram_matrix() -> None:
     assert np.sqrt(resolved.eigenvalues[5:]) == pytest.approx(10 ** -np.linspace(14, 0, 60)[5:], rel=0.1)
     # the smallest sigma, 1e-14, lies within a factor of 1.5 of the threshold 60 * 2^-52 = 1.33e-14: rounding decides
     assert ranks.hard_rank([resolved]) == Missing("below_spectral_floor")
+    measured(
+        "T29",
+        f"{noisy.clipped} clipped, {noisy.n_below_floor} below the floor; by SVD the rank is left open, for rounding decides",
+    )
 
 
 @pytest.mark.parametrize("shape", [(60, 60), (100, 60), (1000, 60), (60, 1000)])
@@ -217,11 +229,12 @@ def test_memory_of_the_gram_route_does_not_depend_on_rows() -> None:
     assert gram.block_rows(8) * 8 <= 2**20
 
 
-def test_log_alpha_norm_is_stable() -> None:
+def test_log_alpha_norm_is_stable(measured: Note) -> None:
     """T26."""
     eigenvalues = np.sort(np.random.default_rng(26).pareto(2, 200) + 0.1)
     assert norms.log10_of_powers(eigenvalues, 2.7) == pytest.approx(np.log10(np.sum(eigenvalues**2.7)), rel=1e-12)
     assert norms.log10_of_powers(np.array([1.0, 1e30]), 20.0) == pytest.approx(600.0)
+    measured("T26", f"{norms.log10_of_powers(np.array([1.0, 1e30]), 20.0)}")
 
 
 def test_elbow_and_noise_rank_of_a_spiked_matrix() -> None:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 import ww_static as ww
-from conftest import Writer
+from conftest import Note, Writer
 from ww_static import Missing, TailFit, spectrum, tail
 from ww_static.metrics import METRICS
 from ww_static.rows import LayerRow
@@ -38,7 +38,7 @@ def rows(save: Writer, **options: object) -> list[LayerRow]:
     return list(ww.analyze(save({"a.weight": W, "b.weight": K}), **{"metrics": ("default", "tail"), **options}).rows)  # type: ignore[arg-type]
 
 
-def test_figures_of_a_matrix_and_a_kernel(save: Writer) -> None:
+def test_figures_of_a_matrix_and_a_kernel(save: Writer, measured: Note) -> None:
     """F1 and F2."""
     dense, conv = rows(save)
     assert dense.alpha_hill == pytest.approx(2.2292195597048527, rel=1e-9)
@@ -49,6 +49,11 @@ def test_figures_of_a_matrix_and_a_kernel(save: Writer) -> None:
     two = tail(spectrum(fixed()[0]).eigenvalues, sides=2, minimum_tail=50)
     assert isinstance(two, TailFit)
     assert two.alpha == pytest.approx(2.135292104140258, rel=1e-9)
+    measured(
+        "F1",
+        f"alpha_hill {dense.alpha_hill!r}, F(x, 2, 50) {two.alpha!r}, without the largest {drops[0]:.4f}, {drops[1]:.5f}, {drops[2]:.5f}, {drops[3]:.5f}",
+    )
+    measured("F2", f"alpha_hill {conv.alpha_hill!r}")
 
 
 def test_columns_are_those_of_the_eigenvalues(save: Writer) -> None:
@@ -88,7 +93,7 @@ def test_two_sided_distance_of_a_fit() -> None:
 
 
 @pytest.mark.parametrize(("alpha", "sd"), [(1.5, 0.032), (2.0, 0.029), (3.0, 0.061)])
-def test_a_bounded_power_law_has_its_exponent(alpha: float, sd: float) -> None:
+def test_a_bounded_power_law_has_its_exponent(alpha: float, sd: float, measured: Note) -> None:
     """T33: on [1, 10], 2000 values, 20 runs; three standard deviations of the mean."""
     found = []
     for run in range(20):
@@ -98,6 +103,7 @@ def test_a_bounded_power_law_has_its_exponent(alpha: float, sd: float) -> None:
         assert isinstance(estimate, float)
         found.append(estimate)
     assert np.mean(found) == pytest.approx(alpha, abs=3 * sd / 20**0.5)
+    measured("T33", f"bounded {alpha}: {np.mean(found):.3f}")
 
 
 def test_the_bounded_exponent_has_its_limit_at_one_and_its_bounds() -> None:
@@ -141,13 +147,14 @@ def test_few_values_leave_the_other_fits_out() -> None:
         (32, 7.8488),
     ],
 )
-def test_hill_of_noise(Q: float, value: float) -> None:
+def test_hill_of_noise(Q: float, value: float, measured: Note) -> None:
     """T14."""
     assert hill_of_noise(Q) == pytest.approx(value, abs=1e-4)
+    measured("T14", f"Q {Q}: {hill_of_noise(Q):.4f}")
 
 
 @pytest.mark.parametrize("Q", [1, 2, 4])
-def test_noise_has_the_exponent_of_noise(Q: int) -> None:
+def test_noise_has_the_exponent_of_noise(Q: int, measured: Note) -> None:
     """T14: simulated at M = 300 within 1.2 %."""
     found = []
     for run in range(4):
@@ -155,6 +162,7 @@ def test_noise_has_the_exponent_of_noise(Q: int) -> None:
         assert isinstance(value, float)
         found.append(value)
     assert np.mean(found) == pytest.approx(hill_of_noise(Q), rel=0.012)
+    measured("T14", f"drawn, Q {Q}: {100 * (float(np.mean(found)) / hill_of_noise(Q) - 1):+.1f} %")
 
 
 def test_hill_has_reasons() -> None:
@@ -165,7 +173,7 @@ def test_hill_has_reasons() -> None:
 
 
 @pytest.mark.parametrize("alpha", [1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7])
-def test_alpha_of_power_laws(alpha: float) -> None:
+def test_alpha_of_power_laws(alpha: float, measured: Note) -> None:
     """T9 (reference 1.496 to 7.045) and T27: no clamp at 3."""
     found = []
     for run in range(30):
@@ -175,16 +183,19 @@ def test_alpha_of_power_laws(alpha: float) -> None:
     nominal = (alpha - 1) / 1000**0.5
     assert abs(np.mean(found) - alpha) < (0.06 if alpha <= 4.5 else 0.12) + 2 * nominal / 30**0.5
     assert 0.7 * nominal < spread < 2.0 * nominal
+    measured("T9", f"{alpha}: {np.mean(found):.3f}, sd {spread / nominal:.2f} of nominal")
 
 
 @pytest.mark.parametrize("alpha", [4.0, 6.0])
-def test_alpha_of_many_values(alpha: float) -> None:
+def test_alpha_of_many_values(alpha: float, measured: Note) -> None:
     """T27: n = 4000, 20 runs, mean within 0.1."""
     draws = [np.random.default_rng([int(alpha), run, 27]).random(4000) for run in range(20)]
     assert np.mean([fitted((1 - U) ** (-1 / (alpha - 1))).alpha for U in draws]) == pytest.approx(alpha, abs=0.1)
+    mean = np.mean([fitted((1 - U) ** (-1 / (alpha - 1))).alpha for U in draws])
+    measured("T27", f"alpha {alpha:g}: {mean:.3f}")
 
 
-def test_bias_and_spread_at_a_known_xmin() -> None:
+def test_bias_and_spread_at_a_known_xmin(measured: Note) -> None:
     """T10: bias (alpha - 1)/(n - 1), standard deviation (alpha - 1)/sqrt(n), within 20 %."""
     n, alpha, runs = 100, 3.0, 4000
     draws = (1 - np.random.default_rng(10).random((runs, n))) ** (-1 / (alpha - 1))
@@ -193,6 +204,10 @@ def test_bias_and_spread_at_a_known_xmin() -> None:
     found = 1 + (found - 1) * n / (n + 1)
     assert np.mean(found) - alpha == pytest.approx((alpha - 1) / (n - 1), rel=0.2, abs=2 * (alpha - 1) / (n * runs) ** 0.5)
     assert np.std(found) == pytest.approx((alpha - 1) / n**0.5, rel=0.2)
+    measured(
+        "T10",
+        f"bias {np.mean(found) - alpha:.4f} for {(alpha - 1) / (n - 1):.4f}, sd {np.std(found):.3f} for {(alpha - 1) / n**0.5:.3f}",
+    )
 
 
 def test_columns_without_a_fit(save: Writer) -> None:

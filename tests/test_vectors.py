@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import ww_static as ww
-from conftest import Writer
+from conftest import Note, Writer
 from lora_files import delta_row, factors, pair, write
 from ww_static import analysis, memory, models
 from ww_static.errors import NonFiniteError
@@ -48,7 +48,7 @@ def single(v: Values) -> dict[str, float]:
     return {field.name: float(getattr(found, field.name)[0]) for field in dataclasses.fields(Localization)}
 
 
-def test_equal_elements_and_a_single_element_have_their_closed_forms() -> None:
+def test_equal_elements_and_a_single_element_have_their_closed_forms(measured: Note) -> None:
     uniform, hot = single(np.full(100, 0.1)), single(np.eye(100)[3])
     assert uniform["loc_ratio"] == pytest.approx(100, abs=1e-4)
     assert uniform["part_ratio"] == pytest.approx(3.1623, abs=1e-4)
@@ -57,9 +57,14 @@ def test_equal_elements_and_a_single_element_have_their_closed_forms() -> None:
     assert uniform["vec_entropy"] == 0
     assert (hot["loc_ratio"], hot["part_ratio"], hot["ipr"], hot["shannon"]) == (1, 1, 1, 0)
     assert hot["rejected"] == 1
+    measured(
+        "T17",
+        f"uniform: {uniform['loc_ratio']:.4f}, {uniform['part_ratio']:.4f}, {1 / uniform['ipr']:.4f}, {uniform['shannon']:.4f}",
+    )
+    measured("T17", f"one-hot: {hot['loc_ratio']:g}, {hot['part_ratio']:g}, {hot['ipr']:g}, {hot['shannon']:g}")
 
 
-def test_random_directions_have_the_means_of_the_sphere() -> None:
+def test_random_directions_have_the_means_of_the_sphere(measured: Note) -> None:
     n, digamma = 1024, 6.2028  # psi(n/2 + 1) - psi(3/2)
     found = joined([localization(np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))[0]) for seed in range(4)])
     assert 1 / found.ipr.mean() == pytest.approx((n + 2) / 3, rel=5e-3)
@@ -68,6 +73,10 @@ def test_random_directions_have_the_means_of_the_sphere() -> None:
     assert found.loc_ratio.mean() == pytest.approx(240, abs=22)
     assert found.rejected.mean() == pytest.approx(0.01, abs=0.005)
     assert np.median(found.distance) < 1 / math.sqrt(n)
+    measured(
+        "T17",
+        f"Haar: {1 / found.ipr.mean():.1f}, {found.part_ratio.mean():.3f}, {found.shannon.mean():.4f}, {found.loc_ratio.mean():.0f}",
+    )
 
 
 def test_the_distance_from_the_normal_distribution_is_that_of_the_textbook() -> None:

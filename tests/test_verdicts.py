@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import ww_static as ww
-from conftest import Writer
+from conftest import Note, Writer
 from phase_families import noise
 from support import bfloat16_bits, fetched
 from ww_static import TailFit, render, spectrum
@@ -64,7 +64,7 @@ def test_power_laws_earn_their_verdicts(save: Writer) -> None:
     assert (plain.null_reasons or {})["verdict"] == "not_requested"
 
 
-def test_gaussian_noise_has_no_signal(save: Writer) -> None:
+def test_gaussian_noise_has_no_signal(save: Writer, measured: Note) -> None:
     """T13: ten of ten."""
     rng = np.random.default_rng(13)
     rows = judged(save({f"{run}": noise(rng, 1200, 600).astype(np.float32) for run in range(10)}), bootstrap=False)
@@ -73,6 +73,9 @@ def test_gaussian_noise_has_no_signal(save: Writer) -> None:
         assert row.gof_p is not None
         assert row.gof_p < 0.1
         assert {"mp_bulk", "gof_reject"} <= set(row.warning_codes or ())
+    measured(
+        "T13", f"{len(rows)} of 10: random-like, no_signal; largest p {max(row.gof_p or 0.0 for row in rows.values()):.2f}"
+    )
 
 
 def judged_noise(save: Writer, each: int, seed: int) -> Counter[str | None]:
@@ -83,21 +86,23 @@ def judged_noise(save: Writer, each: int, seed: int) -> Counter[str | None]:
     return Counter(row.verdict for row in found.values())
 
 
-def test_noise_is_never_called_trained(save: Writer) -> None:
+def test_noise_is_never_called_trained(save: Writer, measured: Note) -> None:
     found = judged_noise(save, 5, seed=0)
     assert set(found) <= {"no_signal", "inconclusive"}
     assert found["no_signal"] >= 43, "45 layers have M >= 100, and a thousandth of noise is outside its edge"
+    measured("S1", ", ".join(f"{count} {word}" for word, count in sorted(found.items(), key=str)))
 
 
 @pytest.mark.large
-def test_three_hundred_layers_of_noise_are_never_called_trained(save: Writer) -> None:
+def test_three_hundred_layers_of_noise_are_never_called_trained(save: Writer, measured: Note) -> None:
     found = judged_noise(save, 30, seed=1)
     assert set(found) <= {"no_signal", "inconclusive"}
     assert found["no_signal"] >= 264, "of 270 with M >= 100"
+    measured("S1", ", ".join(f"{count} {word}" for word, count in sorted(found.items(), key=str)))
 
 
 @pytest.mark.parametrize("name", ["minilm", "resemblyzer", "fer"])
-def test_every_layer_of_real_weights_is_judged_or_says_why_not(name: str) -> None:
+def test_every_layer_of_real_weights_is_judged_or_says_why_not(name: str, measured: Note) -> None:
     rows = judged(fetched(name), jobs=2).values()
     layers = [row for row in rows if row.status == "success"]
     assert len(layers) > 10
@@ -117,6 +122,8 @@ def test_every_layer_of_real_weights_is_judged_or_says_why_not(name: str) -> Non
         assert (said[7] is not None) == (row.verdict == "inconclusive")
         assert row.gof_p is not None or "gof_missing" in (row.warning_codes or ())
     assert all(row.verdict is None and row.phase is None for row in rows if row.status != "success")
+    judgements = Counter(str(row.verdict or row.reason) for row in layers)
+    measured("S2", f"{name}: " + ", ".join(f"{count} {word}" for word, count in sorted(judgements.items())))
 
 
 def test_rows_without_numbers_have_no_verdict(save: Writer) -> None:

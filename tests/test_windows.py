@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import ww_static as ww
-from conftest import Writer
+from conftest import Note, Writer
 from ww_static import models
 from ww_static.options import Options
 from ww_static.plan import Settings, plan_model
@@ -46,11 +46,13 @@ def test_places_are_evenly_spaced_and_each_once() -> None:
     assert (window_side(128, 96), window_side(4096, 4096), window_side(400, 30)) == (64, 100, 30)
 
 
-@pytest.mark.parametrize(("n", "m"), [(400, 400), (800, 400), (1200, 300), (2048, 256)])
-def test_noise_of_any_shape_has_one_exponent(n: int, m: int, save: Writer) -> None:
+@pytest.mark.parametrize(("n", "m", "whole"), [(400, 400, 2.13), (800, 400, 2.72), (1200, 300, 3.49), (2048, 256, 4.48)])
+def test_noise_of_any_shape_has_one_exponent(n: int, m: int, whole: float, save: Writer, measured: Note) -> None:
     """T15: 2.70 within 0.03, where the exponent of the whole matrix goes from 2.13 to 4.48."""
     row = ww.analyze(save({"w.weight": gaussian(m, n).astype(np.float32)}), metrics=("tail",)).rows[0]
     assert row.alpha_farms == pytest.approx(2.70, abs=0.03)
+    assert row.alpha_hill == pytest.approx(whole, abs=0.05)
+    measured("T15", f"{m} x {n}: {row.alpha_farms:.3f}, whole {row.alpha_hill:.2f}")
 
 
 def test_columns_of_windows(save: Writer) -> None:
