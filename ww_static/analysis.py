@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ww_static import blanks, dtypes, localizing, phase_metrics, randomizing, reading, resampling, windowing
+from ww_static import blanks, crosschecking, dtypes, localizing, phase_metrics, randomizing, reading, resampling, windowing
 from ww_static.budget import Need, Room
 from ww_static.codes import codes_of
 from ww_static.errors import FormatError, NonFiniteError, NotConvergedError
@@ -123,16 +123,19 @@ def need(view: LayerView, options: Options) -> Need:
     """What the row of a view will take: found out where the model is opened, for a process that loads no numpy."""
 
     def room(backend: str) -> Room:
-        return Room(
-            memory_needed(view, backend, options.precision),
-            memory_wanted(view, backend, options.precision),
-            (("randomize", memory_permuted(view, options, backend)), ("vectors", memory_of_vectors(view, options))),
+        least = memory_needed(view, backend, options.precision)
+        groups = (
+            ("randomize", memory_permuted(view, options, backend)),
+            ("vectors", memory_of_vectors(view, options)),
+            ("crosscheck", least + crosschecking.PACKAGE_BYTES if options.asks("crosscheck") and least else 0),
         )
+        return Room(least, memory_wanted(view, backend, options.precision), groups)
 
     whole = view.left is not None or _is_stack(view)
     parts = 1 if whole else len(view.matrices)
     further = randomizing.random_flops(view, options) + resampling.resampling_flops(view, options)
     further += windowing.farms_flops(view, options) + localizing.vectors_flops(view, options)
+    further += crosschecking.crosscheck_flops(view, options)
     return Need(flops(view), room(lapack.NUMPY), room(lapack.BEST), parts, further)
 
 
@@ -168,6 +171,7 @@ def analyze_view(
             spectra = list(known) or spectra_of_view(checkpoint, view, tensor, method, backend, options.precision)
         row = phase_metrics.with_phase(view, tensor, measure(tuple(spectra), view.esd_scale, options))
         row = resampling.resampled(view, row, options)
+        row = crosschecking.crosschecked(row, options, lacking)
         if "tail" in options.metrics and row.precision == "exact":
             row = replace(row, farms=windowing.farms(checkpoint, view, row))
         if options.randomizes:

@@ -36,6 +36,7 @@ def analyze(
     esd: str = "none",
     fit: str = "PL",
     xmax: int = 0,
+    cross_check: str = "none",
     precision: str = "exact",
     randomize: bool = False,
     full_replicas: bool = False,
@@ -65,6 +66,7 @@ def analyze(
         esd: ``none``, ``f64`` or ``f32``: keep the eigenvalues and their curves.
         fit: law of the tail: ``PL``, or with a cut-off ``TPL`` (from any eigenvalue on) or ``E_TPL`` (from near the peak of the ESD on).
         xmax: -k leaves out the k largest eigenvalues before the tail is fitted.
+        cross_check: ``powerlaw`` fits every tail once more with that package (the extra ``crosscheck``).
         precision: ``exact``, or ``fast``: spectra in float32, of which metrics of the tail and norms are kept, with their error.
         randomize: adds the group ``randomize``: each matrix is compared with permuted copies of itself.
         full_replicas: all eigenvalues of every copy, not of the first one only.
@@ -92,7 +94,7 @@ def analyze(
     flags = {"randomize": randomize, "vectors": vectors, "bootstrap": bootstrap, "gof": gof}
     options = Options(
         metrics=(*texts(metrics), *(group for group, asked in flags.items() if asked)), layers=texts(layers), kinds=texts(kinds),
-        min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, fit=fit, xmax=xmax, precision=precision, seed=seed,
+        min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, fit=fit, xmax=xmax, cross_check=cross_check, precision=precision, seed=seed,
         full_replicas=full_replicas, blas_threads=blas_threads,
     )  # fmt: skip
     settings = Settings(

@@ -16,6 +16,7 @@ from ww_static.cli_options import (
     Color,
     ColorOption,
     ConvOption,
+    CrossCheckOption,
     EsdNormOption,
     EsdOption,
     FitOption,
@@ -99,6 +100,7 @@ def analyze(
     esd: EsdOption = "none",
     fit: FitOption = "PL",
     xmax: XmaxOption = 0,
+    cross_check: CrossCheckOption = "none",
     precision: PrecisionOption = "exact",
     randomize: RandomizeOption = False,
     full_replicas: FullReplicasOption = False,
@@ -132,7 +134,7 @@ def analyze(
     flags = {"randomize": randomize, "vectors": vectors, "bootstrap": bootstrap, "gof": gof}
     options = Options(
         metrics=(*split(metrics), *(group for group, asked in flags.items() if asked)), layers=tuple(layers or ()), kinds=split(kinds),
-        min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, fit=fit, xmax=xmax, precision=precision, seed=seed,
+        min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, fit=fit, xmax=xmax, cross_check=cross_check, precision=precision, seed=seed,
         full_replicas=full_replicas, blas_threads=blas_threads,
     )  # fmt: skip
     settings = Settings(

@@ -112,6 +112,12 @@ FitOption = Annotated[
 XmaxOption = Annotated[
     int, typer.Option("--xmax", metavar="-K", help="Leave out the K largest eigenvalues before the tail is fitted.")
 ]
+CrossCheckOption = Annotated[
+    str,
+    typer.Option(
+        "--cross-check", metavar="none|powerlaw", help="Fit every tail once more with the powerlaw package, an extra."
+    ),
+]
 PrecisionOption = Annotated[
     str,
     typer.Option(

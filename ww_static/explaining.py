@@ -26,6 +26,7 @@ SECTIONS: dict[str, dict[str, Definition]] = {
     "tail": fits.TAIL,
     "laws": fits.LAWS,
     "replicas": fits.REPLICAS,
+    "crosscheck": fits.CROSSCHECK,
     "verdicts": phases.VERDICTS,
     "arrays": spectrum.ARRAYS,
 }

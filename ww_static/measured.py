@@ -59,6 +59,7 @@ class Measured:
         variants: what else could have been fitted, when it was asked for, or a test of the fit, whose verdict it may block.
         alternatives: other laws of the same tail, when they were asked for.
         cutoff: the power law with a cut-off and its own xmin, when it was asked for.
+        crosscheck: the fit of the same values by another package, when it was asked for.
         farms: Hill's exponent of the pooled windows, when it was asked for.
         vectors: the eigenvectors on both sides of xmin, when they were asked for.
         codes: what limits the reading of the row.
@@ -86,6 +87,7 @@ class Measured:
     alternatives: Alternatives | Missing = _NOT_REQUESTED
     cutoff: CutoffFit | Missing = _NOT_REQUESTED
     farms: float | Missing = _NOT_REQUESTED
+    crosscheck: TailFit | Missing = _NOT_REQUESTED
     vectors: Vectors | Missing = _NOT_REQUESTED
     codes: tuple[str, ...] = ()
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ww_static.alternative_metrics import ALTERNATIVE_METRICS
+from ww_static.crosschecking import CROSSCHECK_METRICS
 from ww_static.measured import LOG10_2, Measured, Metric, Value, of_part
 from ww_static.phase_metrics import PHASE_METRICS
 from ww_static.spectral import density, norms, randomized, ranks
@@ -359,6 +360,7 @@ METRICS: dict[str, Metric] = {
     **TAIL_METRICS,
     **VERDICT_METRICS,
     **ALTERNATIVE_METRICS,
+    **CROSSCHECK_METRICS,
     **VECTOR_METRICS,
     "esd": _curve(_esd),
     "explained_k": _curve(lambda row: norms.explained(row.eigenvalues)),

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 
 from ww_static.errors import UsageError
 
@@ -18,6 +19,7 @@ ESD_NORM = ("none", "1/N")
 ESD = ("none", "f64", "f32")
 PRECISION = ("exact", "fast")
 FIT = ("PL", "TPL", "E_TPL")
+CROSS_CHECK = ("none", "powerlaw")
 KINDS = (
     "dense", "attention", "head", "embedding", "conv1d", "conv2d", "conv3d", "conv_transpose", "fused_qkv", "fused_gate_up",
     "expert", "recurrent", "norm", "bias", "scale", "buffer", "state_space", "quant_aux", "lora", "lora_delta",
@@ -43,6 +45,7 @@ class Options:
         esd: ``none``, or the precision that the ESD arrays are kept with.
         fit: the law of the tail: ``PL`` (power law), ``TPL`` (with a cut-off), ``E_TPL`` (the same from near the peak of the ESD on).
         xmax: -k leaves out the k largest eigenvalues before the tail is fitted; 0 leaves out none.
+        cross_check: ``none``, or the package that fits the tail once more.
         precision: ``exact`` (float64), or ``fast`` (float32: metrics of the tail and norms only, to a stated error).
         seed: of everything random.
         full_replicas: all eigenvalues of every replica of a randomized matrix, not of the first one only.
@@ -59,6 +62,7 @@ class Options:
     esd: str = "none"
     fit: str = "PL"
     xmax: int = 0
+    cross_check: str = "none"
     precision: str = "exact"
     seed: int = 0
     full_replicas: bool = False
@@ -71,7 +75,14 @@ class Options:
         for group in sorted(chosen - set(GROUPS)):
             raise UsageError(f"metric group '{group}' is not known; known are: {', '.join(GROUPS)}, all")
         object.__setattr__(self, "metrics", tuple(group for group in GROUPS if group in chosen))
-        choices = {"conv": CONV, "esd-norm": ESD_NORM, "esd": ESD, "fit": FIT, "precision": PRECISION}
+        choices = {
+            "conv": CONV,
+            "esd-norm": ESD_NORM,
+            "esd": ESD,
+            "fit": FIT,
+            "cross-check": CROSS_CHECK,
+            "precision": PRECISION,
+        }
         for name, allowed in choices.items():
             value = getattr(self, name.replace("-", "_"))
             if value not in allowed:
@@ -79,6 +90,10 @@ class Options:
         for kind in self.kinds:
             if kind not in KINDS:
                 raise UsageError(f"kind '{kind}' is not known; known are: {', '.join(KINDS)}")
+        if self.cross_check != "none" and find_spec(self.cross_check) is None:
+            raise UsageError(
+                f"--cross-check {self.cross_check} needs a package that is not installed: pip install 'ww-static[crosscheck]'"
+            )
         if self.fit != "PL" and self.precision == "fast":
             raise UsageError(f"--fit {self.fit} needs --precision exact")
         if self.full_replicas and not self.randomizes:
@@ -110,6 +125,8 @@ class Options:
 
     def asks(self, group: str) -> bool:
         """Whether the columns of a group are computed."""
+        if group == "crosscheck":
+            return self.cross_check != "none"
         return self.wants_esd if group == "esd" else group in self.metrics
 
     @property

@@ -11,6 +11,7 @@ from ww_static.columns.alternatives import AlternativesColumns
 from ww_static.columns.bulk import BulkColumns
 from ww_static.columns.certainty import CertaintyColumns
 from ww_static.columns.column import column
+from ww_static.columns.crosscheck import CrosscheckColumns
 from ww_static.columns.curves import CurvesColumns
 from ww_static.columns.fit import FitColumns
 from ww_static.columns.identity import IdentityColumns
@@ -30,6 +31,7 @@ DEFINITIONS_VERSION = "1"
 class LayerRow(  # a dataclass takes the fields of its last base first
     OriginColumns,
     CurvesColumns,
+    CrosscheckColumns,
     VectorsColumns,
     AlternativesColumns,
     CertaintyColumns,

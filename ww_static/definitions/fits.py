@@ -168,3 +168,12 @@ LAWS = {
         "no fit; `tail_too_short`",
     ),
 }  # fmt: skip
+
+CROSSCHECK = {
+    "crosscheck.v1": Definition(
+        "alpha, xmin and D of `powerlaw.Fit` on the same eigenvalues, alpha from 1 on; `crosscheck_difference` = its alpha less that of F",
+        "Whether two programs agree on the same convention: the difference is rounding, 1e-12 or less, but where several candidates tie or values are equal. Not whether either is right.",
+        "no fit; `fit_failed`, `memory_limit`",
+        "[CSN], powerlaw 2",
+    ),
+}  # fmt: skip
