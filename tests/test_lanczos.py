@@ -79,6 +79,29 @@ def test_values_beyond_single_precision_are_scaled(shape: tuple[int, int]) -> No
     assert (found.above, found.above_centered) == (2, 2)
 
 
+def test_vectors_in_single_precision_stay_orthonormal() -> None:
+    """One pass of reorthogonalization loses it within 40 steps, and with it convergence."""
+    W = drawn(900, 600, "noise")
+    for made in lanczos._steps(lambda v: W.T @ (W @ v), 600, np.random.default_rng(1), np.empty((0, 600), np.float32), 150):
+        last = made
+    assert np.abs(last.V @ last.V.T - np.eye(150)).max() < 1e-5
+    found = lanczos.largest(lambda v: W.T @ (W @ v), 600, np.random.default_rng(1), tolerance=1e-4, dtype=np.float32)
+    assert found is not None
+    assert found.steps < 100
+    assert found.values[0] == pytest.approx(exact(W)[0], rel=1e-5)
+
+
+def test_the_inertia_counts_what_lanczos_cannot() -> None:
+    """Half of all eigenvalues above the edge: too many for 200 steps; the same by numpy alone."""
+    W = drawn(900, 600, "noise")
+    edge = float(np.median(exact(W)))
+    own = upper_end(matrix(W), edge, np.random.default_rng(1))
+    centered = exact((W - W.mean(dtype=np.float64)).astype(np.float64))
+    assert own.above == 300
+    assert own.above_centered == int(np.count_nonzero(centered > edge))
+    assert upper_end(matrix(W), edge, np.random.default_rng(1), "numpy").above == 300
+
+
 def test_without_convergence_all_eigenvalues_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     W = drawn(500, 400, "entry")
     edge = tracy_widom.edge(500, 400, 0.01)

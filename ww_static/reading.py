@@ -152,9 +152,13 @@ def stored_blocks(checkpoint: OpenCheckpoint, spec: TensorSpec, matrix: Matrix, 
     """
     import numpy as np
 
-    axes = tuple(range(len(spec.shape)))
     for piece in matrix.pieces:
-        for cut in _cuts(spec.shape, piece, axes, most):
+        sizes = [len(range(*part.indices(size))) for part, size in zip(piece, spec.shape, strict=True)]
+        cut_axis = 0  # the first one whose rows are small enough: what is read at a time lies together
+        while math.prod(sizes[cut_axis + 1 :]) > most:
+            cut_axis += 1
+        rows = max(1, most // math.prod(sizes[cut_axis + 1 :]))
+        for cut in _cuts(spec.shape, piece, range(cut_axis + 1), rows):
             block = np.ascontiguousarray(checkpoint.read(spec, cut)).reshape(-1)
             if not block.dtype.isnative:
                 block = block.astype(block.dtype.newbyteorder("="))

@@ -21,7 +21,6 @@ _FIRST_LOOK = 16  # steps before convergence is looked at, and then every quarte
 _INSIDE = 1e-3  # how well the first value below the edge must be known
 _CLOSE = 0.3  # of its distance to the edge, by which a residual may leave a value uncertain that is only known to be below
 _PROBE = 16  # steps of the search for twins of what was found
-_MUCH = 0.1  # of a product must be left when its parts along the known vectors are taken away, else they are once more
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +126,9 @@ def _steps(product: Product, m: int, generator: np.random.Generator, fixed: NDAr
         r = product(V[place])
         alpha[step] = V[place] @ r
         known = V[: place + 1]
-        size = np.sqrt(r @ r)
-        r = r - (known @ r) @ known
-        beta[step] = np.sqrt(r @ r)
-        if not beta[step] > _MUCH * size:  # what is left of so little is not orthogonal (Daniel, Gragg, Kaufman, Stewart 1976)
+        for _ in range(2):  # once is not enough: what one pass leaves grows from step to step
             r = r - (known @ r) @ known
-            beta[step] = np.sqrt(r @ r)
+        beta[step] = np.sqrt(r @ r)
         complete = step + 1 == m - held or not beta[step] > small * max(float(alpha.max()), 0.0)
         yield _Krylov(V[held : place + 1], alpha[: step + 1], beta[: step + 1], complete)
         if complete:

@@ -1,4 +1,4 @@
-"""What numpy does not offer, done by its own library: syrk in place, two-stage eigenvalues, Cholesky in place.
+"""What numpy does not offer, done by its own library: syrk in place, two-stage eigenvalues, Cholesky in place, inertia.
 
 A library is used only after it has given the right numbers.
 """
@@ -183,6 +183,28 @@ def solve(found: Routines, U: Real, b: Real) -> Real:
     return x
 
 
+def positive_eigenvalues(found: Routines, X: Real) -> int | None:
+    """How many eigenvalues of a symmetric matrix are positive: as many as D of X = L D L^T has (Sylvester's law of inertia).
+
+    Args:
+        found: routines.
+        X: float64 or float32, shape (m, m), C or Fortran order; its upper triangle counts and is destroyed.
+
+    Returns:
+        The count; None when a pivot is exactly zero.
+    """
+    m, info = c_int64(len(X)), c_int64(0)
+    pivots, work = np.zeros(len(X), np.int64), np.zeros(64 * len(X), X.dtype)
+    found.of(X.dtype).factor_indefinite(_triangle(X), byref(m), _at(X), byref(m), _at(pivots), _at(work), byref(c_int64(len(work))),
+                                        byref(info), 1)  # fmt: skip
+    if info.value != 0:
+        return None
+    if not pivots.all():  # none is 0: a library of 32-bit integers has filled the first half
+        pivots = pivots.view(np.int32)[: len(X)].astype(np.int64)
+    single = pivots > 0  # the others are in pairs, blocks of D with one positive eigenvalue each
+    return int(np.count_nonzero(X.diagonal()[single] > 0)) + int(np.count_nonzero(~single)) // 2
+
+
 def _triangle(X: Real) -> bytes:
     """Fortran's name of the upper triangle."""
     return b"L" if X.flags.c_contiguous else b"U"
@@ -214,6 +236,9 @@ def _agrees(found: Routines, expected: NDArray[np.float64], blocks: list[Real], 
     x = solve(found, U, expected.sum(axis=1).astype(X.dtype)[None]) if factored(found, U) else np.zeros(m)
     right = np.linalg.eigvalsh(expected)
     if not (np.abs(x - 1) <= close * right[-1] / right[0]).all():
+        return False
+    middle = 0.5 * (right[len(right) // 2] + right[len(right) // 2 - 1])
+    if positive_eigenvalues(found, X - np.eye(m, dtype=X.dtype) * X.dtype.type(middle)) != m - m // 2:
         return False
     values = two_stage_eigenvalues(found, X, band)
     if values is None or not np.all(np.abs(values - right) <= close * right[-1]):

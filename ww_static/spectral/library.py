@@ -1,7 +1,7 @@
 """Routines of numpy's own BLAS and LAPACK that numpy does not offer, found by name in the library that numpy has loaded.
 
 Every integer goes as 64 bits: by reference, or by value in a register. A library of 32-bit integers reads the lower half,
-which on a little-endian machine is the same number; so no routine with an array of integers is used.
+which on a little-endian machine is the same number.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _FORTRAN = {  # arguments of ?name; Fortran wants the lengths of texts at the en
     "sytrd_sb2st": (c_char_p, c_char_p, c_char_p, *(c_void_p,) * 11, c_size_t, c_size_t, c_size_t),
     "potrf": (c_char_p, *(c_void_p,) * 4, c_size_t),
     "potrs": (c_char_p, *(c_void_p,) * 7, c_size_t),
+    "sytrf": (c_char_p, *(c_void_p,) * 7, c_size_t),
 }
 
 
@@ -34,6 +35,7 @@ class Kernels:
         syrk: cblas_?syrk.
         to_band, to_tridiagonal: ?sytrd_sy2sb and ?sytrd_sb2st, the two stages.
         factor, solve: ?potrf and ?potrs, Cholesky.
+        factor_indefinite: ?sytrf, L D L^T with pivots (Bunch, Kaufman).
     """
 
     syrk: Any
@@ -41,6 +43,7 @@ class Kernels:
     to_tridiagonal: Any
     factor: Any
     solve: Any
+    factor_indefinite: Any
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,11 +76,12 @@ class Upper:
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """Sums of the columns of W, and W^T W without and with the mean subtracted, as products with a vector."""
+    """Sums of the columns of W, and W^T W without and with the mean subtracted, as products with a vector; X where it is formed."""
 
     columns: Vector
     n: int
     product: Callable[[Single], Single]
+    X: Single | None = None
 
     @property
     def mean(self) -> float:
@@ -92,12 +93,19 @@ class _Sums:
         further = (mean * (mean * self.n * total - float(self.columns @ v))) - (mean * total) * self.columns
         return self.product(v) + further.astype(np.float32)
 
+    def centered_matrix(self, X: Single) -> Single:
+        """(W - mean)^T (W - mean), in place of X = W^T W."""
+        part = 0.5 * self.mean * self.mean * self.n - self.mean * self.columns
+        X += (part[:, None] + part).astype(np.float32)
+        return X
+
 
 def upper_end(W: Matrix, edge: float, generator: np.random.Generator, backend: str = lapack.BEST) -> Upper:
     """The upper end of the spectrum of W^T W.
 
-    All eigenvalues up to M = 256. Above, Lanczos in single precision, on X up to M = 1024 and on W beyond, and the largest
-    eigenvalue then as ||W v||^2 in double precision, right to about 1e-7; all eigenvalues again when it does not converge.
+    All eigenvalues up to M = 256. Above, the largest one by Lanczos in single precision, on X up to M = 1024 and on W beyond, and then
+    as ||W v||^2 in double precision, right to about 1e-7; the count from X by its inertia, else by Lanczos, too. All eigenvalues when
+    it does not converge.
 
     Args:
         W: the matrix.
@@ -109,20 +117,41 @@ def upper_end(W: Matrix, edge: float, generator: np.random.Generator, backend: s
         NonFiniteError: an element is NaN or infinite.
         NotConvergedError: LAPACK gave up.
     """
-    n, m = W.shape
-    if m > SMALL:
-        sums = _single(W, backend)
-        limit = math.ldexp(edge, -2 * W.exponent)
-        top = lanczos.largest(sums.product, m, generator, limit, _RESIDUAL, dtype=np.float32)
+    if W.shape[1] > SMALL:
+        sums, limit = _single(W, backend), math.ldexp(edge, -2 * W.exponent)
+        top = lanczos.largest(
+            sums.product, W.shape[1], generator, math.inf if sums.X is not None else limit, _RESIDUAL, dtype=np.float32
+        )
         if top is not None:
             largest = sum(float(np.square(block @ top.vectors[0]).sum()) for block in W.blocks())
-            above = max(top.above, 1) if largest > edge else 0
-            if float(top.values[0]) + gain_of(sums.columns, n) <= limit:
+            above = 0
+            if largest > edge:
+                above = max(1, top.above if sums.X is None else _count_above(sums.X, limit, backend))
+            if float(top.values[0]) + gain_of(sums.columns, sums.n) <= limit:
                 return Upper(largest, above, 0)
-            rest = lanczos.largest(sums.centered, m, generator, limit, _RESIDUAL, True, np.float32)
-            return Upper(largest, above, centered_above(W, edge, backend) if rest is None else rest.above)
+            return Upper(largest, above, _centered(W, sums, edge, limit, generator, backend))
     found = spectrum(W, backend).eigenvalues
     return Upper(float(found[-1]), _count(found, edge), rest_above(W, float(found[-1]), gain(W), edge, backend))
+
+
+def _centered(W: Matrix, sums: _Sums, edge: float, limit: float, generator: np.random.Generator, backend: str) -> int:
+    """Eigenvalues above the edge when the mean is subtracted, from what is known in single precision."""
+    if sums.X is not None:
+        return _count_above(sums.centered_matrix(sums.X), limit, backend)
+    rest = lanczos.largest(sums.centered, W.shape[1], generator, limit, _RESIDUAL, True, np.float32)
+    return centered_above(W, edge, backend) if rest is None else rest.above
+
+
+def _count_above(X: Single, limit: float, backend: str) -> int:
+    """Eigenvalues of a symmetric matrix above a limit: the positive ones of what is left without it."""
+    routines = lapack.routines(backend)
+    if routines is not None:
+        shifted = X.copy()
+        shifted[np.diag_indices(len(X))] -= np.float32(limit)
+        found = lapack.positive_eigenvalues(routines, shifted)
+        if found is not None:
+            return found
+    return _count(np.linalg.eigvalsh(X).astype(np.float64), limit)
 
 
 def spectrum(W: Matrix, backend: str = lapack.BEST) -> Spectrum:
@@ -184,7 +213,7 @@ def _single(W: Matrix, backend: str = lapack.BEST) -> _Sums:
         return _Sums(columns, n, by_blocks)
     X = gram(lambda: W.narrow_blocks(4 * _CACHED), m, backend, np.float32)
     mirror(X)
-    return _Sums(columns, n, lambda v: X @ v)
+    return _Sums(columns, n, lambda v: X @ v, X)
 
 
 def _column_sums(blocks: Iterable[NDArray[Any]], m: int) -> Vector:
