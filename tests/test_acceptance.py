@@ -15,7 +15,7 @@ DOCS = ROOT / "docs"
 FIRST = [f"F{number}" for number in range(1, 14)]
 SECOND = ["T20b", "T9b", "T10b", "T10c", "T12b", "T24b", "T24c", *(f"T{number}" for number in range(1, 34))]
 THIRD = ["S1", "S2", "S3"]  # what is asked of whole models
-PENDING = {"F7", "F8", "T24", "T24b", "T24c", "T31"}
+PENDING = {"F7", "T24", "T24b", "T24c"}
 
 
 def listed() -> dict[str, dict[str, str]]:

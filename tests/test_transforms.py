@@ -20,7 +20,7 @@ import pytest
 from numpy.typing import NDArray
 
 import ww_static as ww
-from conftest import Writer
+from conftest import Note, Writer
 from support import bfloat16_bits, safetensors_bytes
 from ww_static import cli, dtypes, memory, models, reading, schema
 from ww_static.executors import InlineExecutor
@@ -78,13 +78,14 @@ def truncated(W: Values, k: int) -> Values:
 
 @pytest.mark.parametrize("side", [512, pytest.param(4096, marks=pytest.mark.large)])
 @pytest.mark.parametrize("percent", [0.2, -0.2])
-def test_a_share_of_the_components_stays_or_goes(save: Writer, side: int, percent: float) -> None:
+def test_a_share_of_the_components_stays_or_goes(save: Writer, side: int, percent: float, measured: Note) -> None:
     path = save({"w.weight": gaussian(side, side, 1).astype(np.float32)})
     row, output = smoothed(path, method="svd", percent=percent)
     count = int(0.2 * side)
     expected = count if percent > 0 else side - count  # 819 and 3277 of 4096
     assert np.count_nonzero(ww.spectrum(values(output), method="gram").eigenvalues > 1e-10) == expected
     assert (row.status, row.k, row.removed) == ("changed", int(percent * side), side - expected)
+    measured("F8", f"{side}, {percent}: {expected}")
 
 
 @pytest.mark.parametrize("shape", [(90, 60), (60, 90), (70, 70)])
@@ -206,7 +207,7 @@ def trapped(n: int = 600, m: int = 300) -> Values:
     return W
 
 
-def test_sharpen_takes_a_single_huge_element_out(save: Writer) -> None:
+def test_sharpen_takes_a_single_huge_element_out(save: Writer, measured: Note) -> None:
     W = trapped()
     path = save({"w.weight": W})
     output = path.with_name("sharp.safetensors")
@@ -223,6 +224,9 @@ def test_sharpen_takes_a_single_huge_element_out(save: Writer) -> None:
     (second,) = ww.sharpen(output, again, executor=InlineExecutor())
     assert (second.status, second.reason) == ("unchanged", "no_trap"), "the same permutation has no trap any more"
     assert stored(output)[1] == stored(again)[1]
+    measured(
+        "T31", f"traps {before.num_traps} -> {after.num_traps}, removed {row.delta_norm**2:.4f} of {np.linalg.norm(W) ** 2:.4f}"
+    )
 
 
 def test_sharpen_depends_on_the_seed_and_leaves_what_has_no_trap(save: Writer) -> None:
