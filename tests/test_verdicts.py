@@ -64,6 +64,16 @@ def test_power_laws_earn_their_verdicts(save: Writer) -> None:
     assert (plain.null_reasons or {})["verdict"] == "not_requested"
 
 
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({"xmax": -1}, "alpha without the largest eigenvalues"), ({"fit": "TPL"}, "alpha of a law with a cut-off")],
+)
+def test_a_fit_that_could_be_chosen_for_its_alpha_earns_nothing(save: Writer, options: dict[str, object], why: str) -> None:
+    row = judged(save({"w": power_law(3.0)}), **options)["w"]
+    assert row.verdict == "inconclusive"
+    assert (row.verdict_evidence or "").endswith(f": inconclusive ({why})")
+
+
 def test_gaussian_noise_has_no_signal(save: Writer, measured: Note) -> None:
     """T13: ten of ten."""
     rng = np.random.default_rng(13)

@@ -56,9 +56,14 @@ def _alphas(row: Measured) -> tuple[float, float] | None:
     return min(row.bootstrap.lo, row.gof.fit.alpha), max(row.bootstrap.hi, row.gof.fit.alpha)
 
 
+def _is_cut(row: Measured) -> bool:
+    """Whether the largest eigenvalues were left out on request: a fit that was made to look better earns nothing."""
+    return bool(row.tail_values[-1] < row.eigenvalues[-1])
+
+
 def _by_alpha(row: Measured, phase: str | None) -> str:
     alphas = _alphas(row)
-    if isinstance(row.fit, CutoffFit) or alphas is None or phase not in (HEAVY_TAILED, DECAY):
+    if isinstance(row.fit, CutoffFit) or _is_cut(row) or alphas is None or phase not in (HEAVY_TAILED, DECAY):
         return INCONCLUSIVE
     low, high = alphas
     if low > HIGHEST:
@@ -72,6 +77,8 @@ def _unsettled(row: Measured, phase: str | None) -> str:
     """Why a row without a code that blocks has no verdict."""
     if isinstance(row.fit, CutoffFit):
         return "alpha of a law with a cut-off"
+    if _is_cut(row):
+        return "alpha without the largest eigenvalues"
     if phase not in (HEAVY_TAILED, DECAY):
         return "no phase that supports one"
     if isinstance(row.bootstrap, Missing):
