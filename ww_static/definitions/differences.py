@@ -162,6 +162,12 @@ DIFFERENCES = (
         ("name",),
     ),
     Difference(
+        "SVDSmoothing, SVDSharpness",
+        "overwrite the model in memory; cut W at a count that was found in the permuted W; a randomized decomposition",
+        "`smooth`, `sharpen`: a new file; the traps of the permuted matrix are taken out of it; exact eigenvectors",
+        "the original stays, and what is removed is what was found",
+    ),
+    Difference(
         "vector columns",
         "a non-symmetric, complex eigensolver",
         "`eigh`: real, orthonormal",

@@ -8,7 +8,7 @@ _NULL = "no fit; `too_few_evals` (an empty side), `degenerate`, `not_applicable`
 
 VECTORS = {
     "vec_entropy.ww.v1": Definition(
-        "entropy, in nats, of the histogram of abs(v) - mean abs(v) in 100 bins; mean and variance (ddof 0) over the side",
+        "-sum p ln p, p = density + 1e-10, normalized, of abs(v) - mean abs(v) in 100 bins; 0 for equal elements; mean and variance (ddof 0) over the side",
         "How evenly the sizes of the elements are spread; it depends on M and on the largest element, so compare sides of one row only.",
         _NULL,
         "[WW]",

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BINS = 100
+_LIFT = 1e-10
+_EQUAL = 1e-12  # relative differences that are rounding, and too small for bins
 _TOGETHER = 256  # vectors that are looked at at a time
 _GRID, _REACH = 2**-10, 9.0  # points of the normal distribution; between them a straight line is within 3e-8
 _CRITICAL = 1.628  # 1 % point of Kolmogorov's distribution (Stephens 1970)
@@ -26,7 +28,7 @@ class Localization:
     """Numbers of some unit vectors v of length m, one per vector each: float64, shape (count,).
 
     Attributes:
-        vec_entropy: entropy, in nats, of the histogram of |v| - mean |v| in 100 bins.
+        vec_entropy: entropy, in nats, of the histogram of |v| - mean |v| in 100 bins, as weightwatcher has it.
         loc_ratio: L = |v|_1 / |v|_inf: 1 for one element, m for equal ones.
         part_ratio: |v|_2 / |v|_4.
         ipr: inverse participation ratio, sum v^4: 1 for one element, 1/m for equal ones.
@@ -71,7 +73,7 @@ def _of_rows(v: Numbers) -> Localization:
     distance = _distance_from_normal(np.sort(math.sqrt(m) * v, axis=1))
     root = math.sqrt(m)
     return Localization(
-        vec_entropy=np.array([_discrete_entropy(one - one.mean()) for one in size]),
+        vec_entropy=np.array([_discrete_entropy(one) for one in size]),
         loc_ratio=size.sum(axis=1) / size.max(axis=1),
         part_ratio=np.sqrt(squares.sum(axis=1)) / ipr**0.25,
         ipr=ipr,
@@ -81,10 +83,15 @@ def _of_rows(v: Numbers) -> Localization:
     )
 
 
-def _discrete_entropy(values: Numbers) -> float:
-    """-sum p ln p over the shares p of 100 equal bins between the smallest and the largest value."""
-    counts = np.histogram(values, _BINS)[0]
-    p = counts[counts > 0] / len(values)
+def _discrete_entropy(size: Numbers) -> float:
+    """-sum p ln p of 100 equal bins between the smallest and the largest |v|, p = density + 1e-10, normalized; 0 for equal ones.
+
+    The constant is weightwatcher's. It is added to a density per unit of |v| - mean |v|.
+    """
+    if size.max() - size.min() <= _EQUAL * size.max():
+        return 0.0
+    p = np.histogram(size - size.mean(), _BINS, density=True)[0] + _LIFT
+    p /= p.sum()
     return float(-np.sum(p * np.log(p)))
 
 
