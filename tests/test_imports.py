@@ -166,7 +166,7 @@ def test_readers_import_the_contract_their_private_modules_and_never_each_other(
 
 def test_the_private_modules_of_readers_import_no_reader_and_stand_in_one_order() -> None:
     order = (
-        "_unique", "_zip", "_inflated", "_onnx_wire", "_onnx_values", "_onnx_calls", "_onnx_roles", "_onnx_graph", "_onnx_codes",
+        "_unique", "_zip", "_inflated", "_sparse", "_onnx_wire", "_onnx_values", "_onnx_calls", "_onnx_roles", "_onnx_graph", "_onnx_codes",
         "_strict_json", "_shards", "_hdf5_file", "_hdf5_attributes", "_hdf5", "_hdf5_values", "_keras_config", "_keras_einsum", "_keras_heads", "_keras_names",
         "_keras_file", "_keras_index", "_source", "_pickle_nodes", "_pickle_operands", "_pickle", "_torch_values", "_torch_rebuild",
         "_torch_names", "_tree", "_torch_records", "_checkpoint", "_torch_export", "_torch_archive", "_torch_stream", "_tiling",

@@ -43,6 +43,8 @@ from ww_static.spectral.steps import squared_steps
 from ww_static.spectral.vectors import Vectors
 from ww_static.surveys import Survey
 
+_ENTRY_BYTES = 48  # of an entry of a sparse matrix
+
 
 def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
     """Reads every value of a tensor once, block by block.
@@ -79,7 +81,9 @@ def memory_needed(view: LayerView, backend: str = lapack.NUMPY, precision: str =
 
 
 def _held_bytes(spec: TensorSpec) -> int:
-    """Private memory in which a reader may hold a deflated tensor, so that it need not inflate it for every block."""
+    """Private memory in which a reader may hold a deflated or sparse tensor, so that it need not read it for every block."""
+    if spec.encoding == "sparse":  # its entries, in two orders
+        return _ENTRY_BYTES * min(math.prod(spec.shape), Limits().sparse_entries)
     size = dtypes.nbytes(spec.dtype, math.prod(spec.shape)) or 0
     return size if spec.encoding == "compressed" and size <= Limits().inflated_bytes else 0
 

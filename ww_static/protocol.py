@@ -54,6 +54,7 @@ class Limits:
         chunk_bytes: largest chunk of a dataset.
         declared_bytes: bytes that a dataset, or all of them together, may declare whatever is stored.
         declared_ratio: most bytes declared per byte stored beyond that.
+        sparse_entries: most entries of a sparse matrix.
         reading_bytes: private memory that a worker may take to open a file or to go through its values.
     """
 
@@ -86,6 +87,7 @@ class Limits:
     chunk_bytes: int = 268_435_456
     declared_bytes: int = 4_294_967_296
     declared_ratio: int = 1000
+    sparse_entries: int = 8_388_608
     reading_bytes: int = 805_306_368
 
 
@@ -110,8 +112,8 @@ class TensorSpec:
         axes: what each axis is (``out``, ``in``, ``kernel``, ...), when the file itself says so.
         layout: framework whose axis order the file follows (``pt``, ``tf``, ``flax``, ``keras``, ``mlx``), when it says so.
         extent: where the bytes lie, when they lie flat.
-        encoding: ``raw``, or how the stored bytes differ from the values (``compressed``, ``quantized``), or why there are
-            no values to read (``unsupported``: a layout such as sparse; ``absent``: none in the file).
+        encoding: ``raw``, or how the stored bytes differ from the values (``compressed``, ``quantized``, ``sparse``: entries that
+            read as the dense matrix), or why there are no values to read (``unsupported``: a layout; ``absent``: none in the file).
         role: what the graph, or the class of the layer, uses it for: ``dense``, ``attention``, ``conv``, ``conv_transpose``,
             ``depthwise``, ``embedding``, ``fused_qkv``, ``lstm``, ``gru``, ``rnn``, ``recurrent`` for a part of such a
             weight, ``one_hot`` for a dense weight that one-hot values choose rows of, or ``bias``; None when nothing says.

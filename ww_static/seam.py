@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MOST_ELEMENTS = 2**63 - 1
-ENCODINGS = ("raw", "compressed", "quantized", "unsupported", "absent")
+ENCODINGS = ("raw", "compressed", "quantized", "sparse", "unsupported", "absent")
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,7 @@ class ReaderSuite:
                 assert set(specs) == set(held)
                 for name, stored in held.items():
                     assert (specs[name].dtype, specs[name].shape) == (stored.dtype, stored.array.shape), name
-                    assert specs[name].encoding in ("raw", "compressed", "quantized")
+                    assert specs[name].encoding in ("raw", "compressed", "quantized", "sparse")
                     assert not os.path.isabs(specs[name].file), "file is relative to the folder of the model"
                     assert ".." not in Path(specs[name].file).parts, "file stays in the folder of the model"
                 assert checkpoint.tensors == checkpoint.tensors, "the list of tensors changes"

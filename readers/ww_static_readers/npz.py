@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from ww_static import dtypes, storage
 from ww_static.errors import FormatError, LimitError, UnknownFormatError
-from ww_static.protocol import Extent, Finding, Limits, ModelFile, TensorSpec, Window
-from ww_static_readers import _inflated, _zip
+from ww_static.protocol import Checkpoint, Extent, Finding, Limits, ModelFile, TensorSpec, Window
+from ww_static_readers import _inflated, _sparse, _zip
 from ww_static_readers._zip import Member
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def models(names: Sequence[str]) -> list[ModelFile]:
     return [ModelFile(name, name[:-4] or name) for name in names if name.lower().endswith(_SUFFIXES)]
 
 
-def open(path: Path, limits: Limits) -> NpzCheckpoint:  # the reader contract names this function
+def open(path: Path, limits: Limits) -> Checkpoint:  # the reader contract names this function
     """Reads the header of an array, or the directory of an archive and the header of each of its arrays.
 
     Raises:
@@ -61,6 +61,8 @@ def open(path: Path, limits: Limits) -> NpzCheckpoint:  # the reader contract na
     try:
         size = os.fstat(descriptor).st_size
         contents = _bare(path, size) if _begins(descriptor, 0, size) else _packed(descriptor, size, limits)
+        if _sparse.is_sparse([content.name for content in contents[0]]):
+            return _sparse_matrix(descriptor, path, contents, limits)
         return _listed(descriptor, path, contents, limits)
     except BaseException:
         os.close(descriptor)
@@ -170,10 +172,36 @@ def _begins(descriptor: int, offset: int, size: int) -> bool:
     return storage.read_at(descriptor, offset, min(size, len(MAGIC)), "header") == MAGIC
 
 
-def _bare(path: Path, size: int) -> tuple[list[_Content], list[Finding]]:
+def _stem(path: Path) -> str:
+    """The name of a file without its suffix, as a tensor's name, which is text; a file's name need not be."""
     stem = path.name[:-4] if path.name.lower().endswith(".npy") else path.stem
-    name = os.fsencode(stem).decode("utf-8", "backslashreplace")  # a tensor's name is text, a file's name need not be
-    return [_Content(name, 0, size, bare=True)], []
+    return os.fsencode(stem).decode("utf-8", "backslashreplace")
+
+
+def _bare(path: Path, size: int) -> tuple[list[_Content], list[Finding]]:
+    return [_Content(_stem(path), 0, size, bare=True)], []
+
+
+def _sparse_matrix(
+    descriptor: int, path: Path, found: tuple[list[_Content], list[Finding]], limits: Limits
+) -> _sparse.SparseCheckpoint:
+    """The sparse matrix that the arrays of an archive make; `format` is text, which is no tensor."""
+    by_name = {content.name: content for content in found[0]}
+    word = by_name["format"]
+    header = _header(descriptor, word, limits)
+    form = _first(descriptor, word, header.nbytes + 64, limits)[header.nbytes :]
+    if header.shape != () or not isinstance(header.descr, str) or not re.fullmatch(r"[|<]S3", header.descr):
+        raise FormatError("bad_header", "array 'format'", "is not one word of three letters")
+    numeric = [content for name, content in by_name.items() if name not in ("format", "_is_array")]
+    arrays = _listed(descriptor, path, (numeric, found[1]), limits)
+    specs = {spec.name: spec for spec in arrays.tensors}
+    if specs.keys() != {content.name for content in numeric}:
+        raise FormatError("bad_header", "header", "an array of the sparse matrix holds no numbers")
+    shape = specs["shape"]
+    if shape.shape != (2,) or shape.dtype not in ("I32", "I64"):
+        raise FormatError("bad_header", "array 'shape'", "is not two counts")
+    known = _sparse.parts(form, [int(size) for size in arrays.read(shape)], specs, limits)
+    return _sparse.SparseCheckpoint(arrays, known, _stem(path), path.name)
 
 
 def _packed(descriptor: int, size: int, limits: Limits) -> tuple[list[_Content], list[Finding]]:
