@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ww_static import theory
     from ww_static.api import analyze, describe
     from ww_static.calibration import calibrate
+    from ww_static.comparing import compare
     from ww_static.dtypes import widen
     from ww_static.errors import (
         FormatError,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from ww_static.transforming import sharpen, smooth
 
 _PLACES = {
-    "analyze": "api", "describe": "api", "widen": "dtypes", "open": "seam:open_checkpoint", "OpenCheckpoint": "seam",
+    "analyze": "api", "compare": "comparing", "describe": "api", "widen": "dtypes", "open": "seam:open_checkpoint", "OpenCheckpoint": "seam",
     "Checkpoint": "protocol", "Extent": "protocol", "Finding": "protocol", "Limits": "protocol", "Reader": "protocol",
     "TensorSpec": "protocol", "Result": "results", "detx": "spectral.detx", "Spectrum": "spectral.eigen",
     "spectrum": "spectral.eigen", "Missing": "spectral.missing", "TailFit": "spectral.powerlaw", "tail": "spectral.powerlaw",
@@ -64,7 +65,7 @@ __all__ = [
     "Missing", "ModelFile", "NonFiniteError", "NotConvergedError", "OpenCheckpoint", "Reader", "ReaderError", "Result",
     "Spectrum", "TailFit", "TensorSpec", "UnknownFormatError", "UnsafeFileError", "UsageError",
     "WorkerDiedError", "WorkerExecutor", "WWStaticError", "analyze", "calibrate",
-    "describe", "detx", "effective_rank", "hard_rank", "matrix_entropy", "open", "sharpen", "smooth", "spectrum", "stable_rank",
+    "compare", "describe", "detx", "effective_rank", "hard_rank", "matrix_entropy", "open", "sharpen", "smooth", "spectrum", "stable_rank",
     "tail", "theory", "Listing", "widen",
 ]  # fmt: skip
 

@@ -133,7 +133,7 @@ def analyze_sources(
         file_rows=run.files,
         summary=summary,
         parameters=json.loads(options.canonical()) | {"params_id": options.params_id(DEFINITIONS_VERSION)},
-        exit_code=_exit_code(run.errors, run.layers, unread),
+        exit_code=exit_code(run.errors, run.layers, unread),
         errors=run.errors,
         interrupted=run.interrupted,
     )
@@ -205,12 +205,12 @@ def describe_sources(
         file_rows=tuple(files),
         summary={"tensors": len(rows), "skipped": dict(sorted(skipped.items())), "flops": sum(row.flops or 0 for row in rows)},
         parameters=json.loads(options.canonical()),
-        exit_code=_exit_code(errors, rows, unread),
+        exit_code=exit_code(errors, rows, unread),
         errors=errors,
     )
 
 
-def _exit_code(errors: Sequence[FormatError], rows: Sequence[LayerRow | TensorRow], unread: bool) -> int:
+def exit_code(errors: Sequence[FormatError], rows: Sequence[LayerRow | TensorRow], unread: bool) -> int:
     """4 for a bug of ours, 3 when something is unread or there is nothing at all, else 0."""
     reasons = {row.reason for row in rows if row.status == "failed"} | {error.category for error in errors}
     if "internal_error" in reasons:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ww_static import cli_laws, cli_transforms, starting
+from ww_static import cli_compare, cli_laws, cli_transforms, starting
 from ww_static.cli_options import (
     BlasThreadsOption,
     BootstrapOption,
@@ -45,8 +45,8 @@ from ww_static.cli_options import (
     VectorsOption,
     VerboseOption,
     XmaxOption,
+    split,
 )
-from ww_static.cli_transforms import split
 from ww_static.errors import FormatError, UsageError, escape
 from ww_static.version import __version__
 
@@ -73,6 +73,7 @@ app.add_typer(cli_laws.theory_app, name="theory")
 app.command()(cli_laws.calibrate)
 app.command()(cli_transforms.smooth)
 app.command()(cli_transforms.sharpen)
+app.command()(cli_compare.compare)
 
 
 @app.callback(invoke_without_command=True)
@@ -243,7 +244,9 @@ def readers_check(
 def schema(
     table: Annotated[
         str,
-        typer.Argument(metavar="layers|tensors|changes|findings|files|document|all|explain", help="Which table, or explain."),
+        typer.Argument(
+            metavar="layers|tensors|pairs|changes|findings|files|document|all|explain", help="Which table, or explain."
+        ),
     ] = "layers",
     column: Annotated[str | None, typer.Argument(metavar="COLUMN", help="With explain: the column.")] = None,
     output_format: Annotated[SchemaFormat, typer.Option("--format", "-f", help="How it is printed.")] = SchemaFormat.TEXT,

@@ -162,3 +162,8 @@ TimeoutOption = Annotated[
     typer.Option("--timeout", metavar="SECONDS", help="How long a file may keep a worker busy beyond what its size explains."),
 ]
 ProgressOption = Annotated[Progress, typer.Option("--progress", help="When progress is shown on stderr.")]
+
+
+def split(text: str | None) -> tuple[str, ...]:
+    """The words of a list with commas."""
+    return tuple(part for piece in (text or "").split(",") if (part := piece.strip()))

@@ -27,6 +27,7 @@ from ww_static.cli_options import (
     SeedOption,
     TimeoutOption,
     VerboseOption,
+    split,
 )
 
 if TYPE_CHECKING:
@@ -138,8 +139,3 @@ def _run(call: Callable[..., Result], path: str, talk: _Talk) -> NoReturn:
         result, sources, output=None, stdout=talk.output_format.value, color=talk.color.value, verbose=talk.verbose, quiet=talk.quiet
     )  # fmt: skip
     raise typer.Exit(result.exit_code)
-
-
-def split(text: str | None) -> tuple[str, ...]:
-    """The parts of a list that commas separate."""
-    return tuple(part for piece in (text or "").split(",") if (part := piece.strip()))

@@ -36,6 +36,11 @@ def of_row(view: LayerView, flops: float) -> float:
     return _PER_ROW + flops * _PER_FLOP if view.reason is None else 0.0
 
 
+def of_pair(view: LayerView, flops: float) -> float:
+    """Of the comparison of two tensors, both of which are read, that takes so many floating-point operations."""
+    return _PER_ROW + flops * _PER_FLOP + 2 * of_survey(sum(stored_bytes(spec) for spec in view.tensors))
+
+
 def shares(matrices: int, seconds: float) -> list[slice]:
     """The matrices of a row in parts that several workers can take; a row that is soon done, or has one matrix, is one part."""
     count = min(matrices, int(seconds / _SHARE)) if seconds > _LARGE else 1

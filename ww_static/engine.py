@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from ww_static import blanks, copies, costs, findings, memory, seam, surveys, tasks
-from ww_static.budget import budget_of
+from ww_static.budget import NUMPY, Budget, budget_of
 from ww_static.dispatch import Crew, Task, drain
 from ww_static.errors import FormatError, UsageError, WorkerDiedError, as_format_error
 from ww_static.executors import WorkerExecutor
@@ -47,7 +47,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The rows of a run, in plan order."""
+    """The rows of a run, in plan order, and what they were made from.
+
+    Attributes:
+        layers, findings, files: the tables.
+        errors: what could not be opened.
+        not_selected: tensors that the options left out.
+        interrupted: the run was stopped before its end.
+        plans: the models.
+        surveys: of each model, what one pass over its tensors told, by their names.
+        backend: what computed the spectra.
+    """
 
     layers: tuple[LayerRow, ...]
     findings: tuple[FindingRow, ...]
@@ -55,6 +65,9 @@ class Run:
     errors: tuple[FormatError, ...] = ()
     not_selected: int = 0
     interrupted: bool = False
+    plans: tuple[Plan, ...] = ()
+    surveys: tuple[Mapping[str, Survey | BaseException], ...] = ()
+    backend: str = NUMPY
 
 
 def run(
@@ -83,7 +96,7 @@ def run(
         if progress is not None:
             progress(Progress(0.0, 1.0, source.shown))
 
-    slots = _planners(options, settings) if isinstance(executor, WorkerExecutor) else None
+    slots = planners(options, settings) if isinstance(executor, WorkerExecutor) else None
     trial = Trial()
     plans = plan_models(sources, options, settings, executor, slots, advance, beside=[trial.task()], keep_partial=keep_partial)
     work = _Work(plans, options, settings, progress, on_row)
@@ -113,7 +126,13 @@ def most_workers(settings: Settings, options: Options) -> int:
     return settings.jobs or max(1, processors // threads)
 
 
-def _planners(options: Options, settings: Settings) -> int:
+def ceiling(need: int, options: Options, settings: Settings, budget: Budget) -> int:
+    """Private memory at which a task is stopped for which so much is set aside."""
+    spare = _SPARE_BYTES + (options.blas_threads - 1) * memory.THREAD_BYTES
+    return max(2 * need + spare, min(settings.limits.reading_bytes, budget.total))
+
+
+def planners(options: Options, settings: Settings) -> int:
     """How many workers may read headers at a time."""
     return min(most_workers(settings, options), budget_of((), options, settings.max_memory).most_workers(()))
 
@@ -289,8 +308,7 @@ class _Work:
     def _room(self, number: int, places: Iterable[int]) -> tuple[int, int]:
         """Private memory that is set aside for the largest of some rows, and at which it is stopped."""
         need = max(self.budget.bytes(self.plans[number].needs[place]) for place in places)
-        spare = _SPARE_BYTES + (self.options.blas_threads - 1) * memory.THREAD_BYTES
-        return need, max(2 * need + spare, min(self.settings.limits.reading_bytes, self.budget.total))
+        return need, ceiling(need, self.options, self.settings, self.budget)
 
     def _settled(self, number: int, place: int, tensor: Survey | BaseException) -> LayerRow | None:
         """The row of a view that needs no spectrum, or cannot have one."""
@@ -300,7 +318,7 @@ class _Work:
             message = f"needs {self.budget.room(need).least} bytes of private memory, beside {self.budget.overhead} for processes and rows"
             return blanks.skipped(plan.reader, view, Survey(), self.options, "memory_limit", message)
         if isinstance(tensor, BaseException):
-            reason, message = _failure(tensor)
+            reason, message = failure(tensor)
             if view.reason in findings.INCONCLUSIVE:  # what cannot be read was not going to be
                 return blanks.skipped(plan.reader, view, Survey(), self.options, view.reason, message)
             return blanks.failed(plan.reader, view, Survey(), self.options, reason, message)
@@ -352,7 +370,7 @@ class _Work:
         for other in places:
             twin = plan.views[other]
             if isinstance(found, BaseException):
-                reason, message = _failure(found)
+                reason, message = failure(found)
                 tensor = self._job(number, place).tensor
                 self._rows[number][other] = blanks.failed(plan.reader, twin, tensor, self.options, reason, message)
             else:
@@ -400,10 +418,13 @@ class _Work:
             errors=tuple(plan.error for plan in self.plans if plan.error is not None),
             not_selected=sum(plan.not_selected for plan in self.plans),
             interrupted=self.interrupted,
+            plans=tuple(self.plans),
+            surveys=tuple(self._surveys),
+            backend=self.budget.backend,
         )
 
 
-def _failure(error: BaseException) -> tuple[str, str]:
+def failure(error: BaseException) -> tuple[str, str]:
     """Reason and message of a row whose task failed."""
     if isinstance(error, MemoryError):
         return "memory_limit", "ran out of memory"

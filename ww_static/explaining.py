@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict, dataclass
 
 from ww_static import rows, schema
-from ww_static.definitions import fits, noise, phases, spectrum, vectors
+from ww_static.definitions import fits, noise, pairs, phases, spectrum, vectors
 from ww_static.definitions.differences import DIFFERENCES, Difference
 from ww_static.definitions.entry import ANY_METRIC, NO_FIT, SOURCES, Definition
 from ww_static.errors import UsageError
@@ -29,6 +29,7 @@ SECTIONS: dict[str, dict[str, Definition]] = {
     "crosscheck": fits.CROSSCHECK,
     "verdicts": phases.VERDICTS,
     "arrays": spectrum.ARRAYS,
+    "pairs": pairs.PAIRS,
 }
 DEFINITIONS = {name: one for section in SECTIONS.values() for name, one in section.items()}
 

@@ -70,7 +70,7 @@ def merged(groups: Sequence[Sequence[Source]]) -> list[Source]:
         known = kept.setdefault(real, source)
         if known.root is not None and os.path.islink(known.path) and not os.path.islink(source.path):
             kept[real] = source  # the file itself, before a link that may lead out of its folder
-    return _distinct(list(kept.values()))
+    return distinct(list(kept.values()))
 
 
 def _expanded(argument: str) -> list[str]:
@@ -164,7 +164,7 @@ def _revision(path: str) -> str:
         return ""
 
 
-def _distinct(sources: list[Source]) -> list[Source]:
+def distinct(sources: list[Source]) -> list[Source]:
     """Names that two models share are extended by the folders that tell them apart."""
     names = Counter(source.model_id for source in sources)
     if len(names) == len(sources):

@@ -11,7 +11,7 @@ from typing import Any
 from ww_static import memory, models
 from ww_static.budget import NUMPY
 from ww_static.dispatch import Crew, Task, drain
-from ww_static.errors import FormatError, LimitError, as_format_error
+from ww_static.errors import FormatError, LimitError, UsageError, as_format_error
 from ww_static.executors import WorkerExecutor
 from ww_static.models import Source
 from ww_static.options import Options
@@ -42,6 +42,21 @@ def locate(arguments: Sequence[str], settings: Settings, executor: Executor) -> 
     slots = (settings.jobs or memory.processors()) if isinstance(executor, WorkerExecutor) else None
     drain(Crew(executor, slots, _free(settings), settings.timeout), tasks, lambda _: None)
     return models.merged(groups)
+
+
+def locate_each(arguments: Sequence[str], settings: Settings, executor: Executor) -> list[Source]:
+    """The one model that each path means, in the order of the paths; two of them may be the same file.
+
+    Raises:
+        UsageError: a path means several models, or none.
+    """
+    found = []
+    for argument in arguments:
+        sources = locate([argument], settings, executor)
+        if len(sources) != 1:
+            raise UsageError(f"'{argument}' holds {len(sources)} models, and one is wanted")
+        found += sources
+    return models.distinct(found)
 
 
 def _lost(path: str, error: BaseException) -> Source:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ww_static import dtypes
 from ww_static.geometry import Matrix, Taps, whole_window
+from ww_static.layers import LayerView
 from ww_static.protocol import TensorSpec, Window
 from ww_static.seam import OpenCheckpoint
 from ww_static.spectral.gram import Blocks, block_rows
@@ -51,6 +52,34 @@ def matrix_blocks(
     tall = matrix.shape[0] >= matrix.shape[1]
     blocks = streamed_blocks(checkpoint, spec, matrix, "rows" if tall else "columns", single)
     return blocks, max(matrix.shape), min(matrix.shape)
+
+
+def view_blocks(checkpoint: OpenCheckpoint, view: LayerView, number: int) -> Blocks:
+    """Row blocks of one matrix of a view, float64, shape (k, M), longer side streamed; those of a product s B A are formed.
+
+    Blocks of two views of the same kind and shape have the same heights.
+    """
+    if view.left is None:
+        return matrix_blocks(checkpoint, view.spec, view.matrices[number])[0]
+    return _product_blocks(checkpoint, view, view.matrices[number])
+
+
+def _product_blocks(checkpoint: OpenCheckpoint, view: LayerView, matrix: Matrix) -> Blocks:
+    """s B A in row blocks, or its transpose when it is wide."""
+    assert view.left is not None  # the caller has looked
+    (a, b), left, factor = view.tensors, view.left, 1.0 if view.factor is None else view.factor
+    tall = left.shape[0] >= matrix.shape[1]
+
+    def blocks() -> Iterator[NDArray[Any]]:
+        import numpy as np
+
+        B = np.concatenate(list(streamed_blocks(checkpoint, b, left, "rows")()))
+        A = np.concatenate(list(streamed_blocks(checkpoint, a, matrix, "columns")()))  # in x r
+        long, short = (B, A) if tall else (A, B)
+        for start in range(0, len(long), step := block_rows(len(short))):
+            yield factor * (long[start : start + step] @ short.T)
+
+    return blocks
 
 
 def stacked_taps(checkpoint: OpenCheckpoint, spec: TensorSpec, taps: Taps) -> NDArray[np.float64]:

@@ -28,9 +28,13 @@ _DISPENSABLE = (
     "stable_rank",
     "D",
     "alpha_weighted",
+    "overlap_r",
+    "cka",
+    "delta_stable_rank",
 )  # in this order
-_COUNTS = ("k", "removed", "n_tail", "N", "M", "num_evals", "rows")
+_COUNTS = ("intruders", "k", "removed", "n_tail", "N", "M", "num_evals", "rows")
 _MARKDOWN_ROWS = 1000
+_OPEN = ("shape_mismatch", "memory_limit", "interrupted")  # why a pair that was not compared is shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +63,19 @@ _CHANGES = (
     Shown("k", "k"), Shown("removed", "removed"), Shown("removed_share", "share", 6), Shown("delta_norm", "change", 4),
     Shown("reason", "reason"),
 )  # fmt: skip
-_SHOWN = {"layers": _LAYERS, "tensors": _TENSORS, "changes": _CHANGES}
+_PAIRS = (
+    Shown("name", "layer"), Shown("kind", "kind"), Shown("shape", "shape"), Shown("dtype", "dtype"), Shown("alpha_old", "alpha old", 3),
+    Shown("alpha", "new", 3), Shown("rel_delta", "rel delta", 5), Shown("delta_stable_rank", "s-rank", 1), Shown("cosine", "cosine", 5),
+    Shown("overlap_l", "overlap l", 3), Shown("overlap_r", "overlap r", 3), Shown("intruders", "intr."), Shown("cka", "cka", 4),
+    Shown("reason", "reason"),
+)  # fmt: skip
+_SHOWN = {"layers": _LAYERS, "tensors": _TENSORS, "pairs": _PAIRS, "changes": _CHANGES}
 
 
 def shown_columns(result: Tables) -> tuple[Shown, ...]:
     """The columns of the table that people read."""
+    if result.table == "pairs":
+        return _PAIRS
     columns = _SHOWN[result.table]
     if result.table == "layers":
         judged = any(row.verdict is not None for row in result.rows)
@@ -102,6 +114,9 @@ def visible(result: Tables, everything: bool) -> Sequence[Any]:
     """The rows to show: without `everything`, only the layers that were analysed, failed or could not be read."""
     if result.table == "changes" and not everything:
         return [row for row in result.rows if row.status != "skipped"]
+    if result.table == "pairs" and not everything:
+        measured = [row for row in result.rows if row.status in ("success", "failed") or row.side or row.reason in _OPEN]
+        return measured if any(row.pairing for row in measured) else []
     if everything or result.table != "layers":
         return [row for row in result.rows if row.status != "error"]  # errors have a line of their own on stderr
     return [row for row in result.rows if row.status in ("success", "failed") or row.reason == "memory_limit"]
@@ -121,6 +136,8 @@ def footer(result: Tables) -> list[str]:
     if result.table == "changes":
         words = [f"{summary[status]} {status}" for status in ("changed", "unchanged", "failed") if summary[status]]
         return [f"{counted(len(result.rows), 'row')}: " + ", ".join(words) + _reasons(summary["skipped"])]
+    if result.table == "pairs":
+        return _pairs_footer(summary)
     if result.table == "tensors":
         planned = [row for row in result.rows if row.status == "planned"]
         unread = sum(row.status == "error" for row in result.rows)
@@ -149,16 +166,55 @@ def footer(result: Tables) -> list[str]:
     return lines
 
 
+def _pairs_footer(summary: dict[str, Any]) -> list[str]:
+    """The counts of a comparison, and both models side by side."""
+    alone = summary["unpaired"]
+    parts = [
+        f"{counted(summary['paired'], 'pair')}: {summary['measured']} compared, {summary['identical']} identical, {summary['changed']} changed"
+    ]
+    parts += [f"{alone[side]} in the {side} model only" for side in ("old", "new") if alone.get(side)]
+    lines = [", ".join(parts) + _reasons(summary["not_measured"], "not compared")]
+    if not summary["paired"]:
+        lines.append("nothing pairs: both models side by side")
+    table = [("", "old", "new"), *_side_by_side((summary["old"], summary["new"]))]
+    widths = [max(len(line[place]) for line in table) for place in range(3)]
+    return lines + [f"{name:{widths[0]}}  {a:>{widths[1]}}  {b:>{widths[2]}}" for name, a, b in table]
+
+
+def _side_by_side(both: tuple[dict[str, Any], dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """Lines of two summaries: counts, means, the histogram of alpha."""
+
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:.3f}"
+
+    lines = [
+        ("layers analysed", *(str(one["analysed"]) for one in both)),
+        ("with alpha", *(str(one["with_alpha"]) for one in both)),
+    ]
+    for name in ("alpha", "alpha_weighted", "log_norm", "stable_rank"):
+        lines.append((f"mean {name}", *(number(one["metrics"][name]["mean"]) for one in both)))
+    lines.append(("median alpha", *(number(one["metrics"]["alpha"]["median"]) for one in both)))
+    for key in both[0]["alpha_counts"]:
+        lines.append((f"alpha {key.replace('_', ' ')}", *(str(one["alpha_counts"][key]) for one in both)))
+    edges, bins = both[0]["alpha_histogram"]["edges"], [one["alpha_histogram"]["counts"] for one in both]
+    for low, high, *of_both in zip(edges, edges[1:], *bins, strict=False):
+        if any(of_both):
+            lines.append((f"alpha from {low:g} to {high:g}", *map(str, of_both)))
+    for phase in sorted({*both[0]["phases"], *both[1]["phases"]}):
+        lines.append((phase, *(str(one["phases"].get(phase, 0)) for one in both)))
+    return [(name, a, b) for name, a, b in lines]
+
+
 def counted(count: int, noun: str) -> str:
     """A number and its noun, in the plural unless it is one."""
     return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
-def _reasons(skipped: dict[str, int]) -> str:
+def _reasons(skipped: dict[str, int], word: str = "skipped") -> str:
     if not skipped:
         return ""
     listed = ", ".join(f"{reason} {count}" for reason, count in skipped.items())
-    return f", {sum(skipped.values())} skipped ({listed})"
+    return f", {sum(skipped.values())} {word} ({listed})"
 
 
 def terminal(result: Tables, console: Console, everything: bool = False) -> None:

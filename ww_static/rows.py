@@ -4,7 +4,8 @@ Schema and the column page of the docs are generated from these classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import typing
+from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any
 
 from ww_static.columns.alternatives import AlternativesColumns
@@ -17,6 +18,7 @@ from ww_static.columns.fit import FitColumns
 from ww_static.columns.identity import IdentityColumns
 from ww_static.columns.norms import NormsColumns
 from ww_static.columns.origin import OriginColumns
+from ww_static.columns.pairs import ComparedColumns, DifferenceColumns, PairColumns
 from ww_static.columns.phases import PhasesColumns
 from ww_static.columns.randomized import RandomizedColumns
 from ww_static.columns.space import SpaceColumns
@@ -136,6 +138,36 @@ class ChangeRow:
     delta_norm: float | None = column("Frobenius norm of the change, before it is rounded to the storage dtype", "weight")
 
 
+def _deltas() -> list[tuple[str, Any, Any]]:
+    """d_<column> = b - a of every number of a layer row, with its unit, definition and group."""
+    found, annotations = [], typing.get_type_hints(LayerRow)
+    for one in fields(LayerRow):
+        annotation = annotations[one.name]
+        if one.metadata["group"] not in ("identity", "esd") and annotation in (float | None, int | None):
+            described = dict(one.metadata) | {"doc": f"change of {one.name}, new - old", "definition": "change.v1"}
+            found.append((f"d_{one.name}", annotation, field(default=None, metadata=described)))
+    return found
+
+
+PairRow: type[Any] = make_dataclass(
+    "PairRow",
+    _deltas(),
+    bases=(ComparedColumns, DifferenceColumns, PairColumns),
+    namespace={
+        "__module__": __name__,
+        "__doc__": """One row per pair of views of the same name in two models, and one per view that has no counterpart.""",
+    },
+    frozen=True,
+    slots=True,
+    kw_only=True,
+)
+DELTAS = tuple(name.removeprefix("d_") for name, _, _ in _deltas())  # the columns of a layer row whose change a pair has
+
 TABLES: dict[str, type[Any]] = {
-    "layers": LayerRow, "tensors": TensorRow, "findings": FindingRow, "files": FileRow, "changes": ChangeRow,
-}  # fmt: skip
+    "layers": LayerRow,
+    "tensors": TensorRow,
+    "pairs": PairRow,
+    "findings": FindingRow,
+    "files": FileRow,
+    "changes": ChangeRow,
+}

@@ -40,7 +40,7 @@ _TYPES: dict[Any, tuple[str, dict[str, Any]]] = {
 
 
 def columns(table: str) -> tuple[Column, ...]:
-    """The columns of ``layers``, ``tensors``, ``findings`` or ``files``, in order."""
+    """The columns of ``layers``, ``tensors``, ``pairs``, ``findings`` or ``files``, in order."""
     row = rows.TABLES[table]
     annotations = typing.get_type_hints(row)
     return tuple(
@@ -101,7 +101,7 @@ def document_schema() -> dict[str, Any]:
             "exit": {"type": "integer"},
             **tables,
         },
-        "oneOf": [{"required": ["layers"]}, {"required": ["tensors"]}, {"required": ["changes"]}],
+        "oneOf": [{"required": [table]} for table in ("layers", "tensors", "pairs", "changes")],
         "$defs": {table: row_schema(table) for table in rows.TABLES},
     }
 

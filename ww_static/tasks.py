@@ -11,9 +11,10 @@ import pickle
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ww_static import confinement, seam, storage
+from ww_static.budget import Need
 from ww_static.errors import FormatError, LimitError
 from ww_static.layers import LayerView
 from ww_static.options import Options
@@ -114,6 +115,45 @@ def spectra_of_matrices(target: Target, job: Job, part: slice, options: Options,
     return pickle.dumps(spectra)
 
 
+@dataclass(frozen=True, slots=True)
+class PairJob:
+    """Two views to compare.
+
+    Attributes:
+        old, new: which matrices.
+        exponent: of both, 0 unless elements are extreme.
+        squared_step: of the new tensor, when it is quantized and its steps are known.
+        method: of the spectra.
+        seed: of the run.
+    """
+
+    old: LayerView
+    new: LayerView
+    exponent: int
+    squared_step: float | None
+    method: Method
+    seed: int
+
+
+def compare_views(old: Target, new: Target, job: PairJob, backend: str, blas_threads: int) -> Any:
+    """The measured columns of the `PairRow` of a pair of views of two models (a task; runs in any process)."""
+    from ww_static import differing
+
+    both = open_planned(old, beside=new), open_planned(new, beside=old)
+    with confinement.blas_threads(blas_threads):
+        row = differing.compared(both, (job.old, job.new), job.exponent, job.squared_step, job.method, backend, job.seed)
+    for checkpoint in both:
+        checkpoint.check_unchanged()
+    return row
+
+
+def pair_needs(views: Sequence[tuple[LayerView, Need]]) -> list[Need]:
+    """What the comparison of each of some views with its counterpart takes (a task, for a process without numpy)."""
+    from ww_static import differing
+
+    return [differing.pair_need(view, need) for view, need in views]
+
+
 def hash_file(path: str) -> str:
     """sha256 of a whole file, by positional reads (a task)."""
     descriptor = storage.open_file(path)
@@ -127,10 +167,10 @@ def hash_file(path: str) -> str:
 
 
 class _Kept(threading.local):
-    """The model that the last task of this thread was about, kept open for the next one."""
+    """The models that the last task of this thread was about, kept open for the next one."""
 
-    target: Target | None = None
-    checkpoint: OpenCheckpoint | None = None
+    def __init__(self) -> None:
+        self.models: dict[Target, OpenCheckpoint] = {}
 
 
 _kept = _Kept()
@@ -138,17 +178,26 @@ _lock = threading.Lock()
 _of_run: dict[str, list[OpenCheckpoint]] = {}  # what the threads of this process keep open
 
 
-def open_planned(target: Target) -> OpenCheckpoint:
-    """The model that was planned, opened in this thread; one is kept open per thread, until its run ends."""
-    if _kept.target == target and _kept.checkpoint is not None and _is_open(target.run, _kept.checkpoint):
-        return _kept.checkpoint
-    if _kept.target is not None and _kept.checkpoint is not None and _is_open(_kept.target.run, _kept.checkpoint):
-        _of_run[_kept.target.run].remove(_kept.checkpoint)
-        _kept.checkpoint.close()
+def open_planned(target: Target, beside: Target | None = None) -> OpenCheckpoint:
+    """The model that was planned, opened in this thread, and kept open until its run ends or a task is about another.
+
+    Args:
+        target: the model.
+        beside: another one that the same task reads, and that stays open too.
+    """
+    for other, checkpoint in list(_kept.models.items()):
+        is_open = _is_open(other.run, checkpoint)
+        if is_open and other == target:
+            return checkpoint
+        if not is_open or other != beside:
+            del _kept.models[other]
+            if is_open:
+                _of_run[other.run].remove(checkpoint)
+                checkpoint.close()
     for planned in target.identities:
         seam.check_same(planned, seam.identify(planned.path))
     checkpoint = seam.open_checkpoint(target.path, target.settings.limits, target.settings.readers)
-    _kept.target, _kept.checkpoint = target, checkpoint
+    _kept.models[target] = checkpoint
     with _lock:
         _of_run.setdefault(target.run, []).append(checkpoint)
     for planned in target.identities:

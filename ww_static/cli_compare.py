@@ -1,0 +1,90 @@
+"""The commands that look at several checkpoints of one model: parsed, called, printed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ww_static import starting
+from ww_static.cli_options import (
+    BlasThreadsOption,
+    BootstrapOption,
+    Color,
+    ColorOption,
+    ConvOption,
+    EsdNormOption,
+    Format,
+    FormatOption,
+    JobsOption,
+    KindsOption,
+    LayersOption,
+    MaxMemoryOption,
+    MetricsOption,
+    OutputOption,
+    Progress,
+    ProgressOption,
+    QuietOption,
+    ReadersOption,
+    SeedOption,
+    TimeoutOption,
+    VerboseOption,
+    split,
+)
+
+INTERRUPTED = 130
+
+
+def compare(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The model before: a file, or a folder with one model.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The model after.")],
+    output_format: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+    metrics: MetricsOption = "default",
+    layers: LayersOption = None,
+    kinds: KindsOption = None,
+    conv: ConvOption = "pooled",
+    esd_norm: EsdNormOption = "none",
+    bootstrap: BootstrapOption = False,
+    seed: SeedOption = 0,
+    jobs: JobsOption = "auto",
+    blas_threads: BlasThreadsOption = 1,
+    max_memory: MaxMemoryOption = None,
+    timeout: TimeoutOption = 30.0,
+    readers: ReadersOption = None,
+    progress: ProgressOption = Progress.AUTO,
+    color: ColorOption = Color.AUTO,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Compare two checkpoints, layer by layer; models that do not pair are shown side by side.
+
+    \b
+    ww-static compare before.safetensors after.safetensors
+    ww-static compare before/ after/ --bootstrap -o pairs.parquet
+    """  # noqa: D301  (a backslash b keeps the lines apart)
+    starting.begin()
+    from ww_static import api, comparing, delivery, engine, executors, planning
+    from ww_static.options import Options, parse_bytes
+    from ww_static.plan import Settings
+    from ww_static.progress import display
+
+    options = Options(
+        metrics=(*split(metrics), *(("bootstrap",) if bootstrap else ())), layers=tuple(layers or ()), kinds=split(kinds),
+        conv=conv, esd_norm=esd_norm, seed=seed, blas_threads=blas_threads,
+    )  # fmt: skip
+    settings = Settings(
+        jobs=None if jobs == "auto" else api.job_count(jobs),
+        max_memory=None if max_memory is None else parse_bytes(max_memory),
+        readers=api.reader_names(split(readers) or None),
+        timeout=api.seconds(timeout),
+    )
+    delivery.check_outputs(output, output_format.value)
+    with executors.hired(engine.most_workers(settings, options), wait=False) as crew, display(progress.value, quiet) as shown:
+        sources = planning.locate_each([old, new], settings, crew)
+        delivery.prepare(output, output_format.value)
+        result = comparing.compare_sources(sources, options, settings, crew, progress=shown, keep_partial=True)
+    delivery.deliver(
+        result, sources, output=output, stdout=output_format.value, color=color.value, verbose=verbose, quiet=quiet
+    )
+    raise typer.Exit(INTERRUPTED if result.interrupted else result.exit_code)
