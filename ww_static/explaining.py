@@ -31,6 +31,7 @@ SECTIONS: dict[str, dict[str, Definition]] = {
     "arrays": spectrum.ARRAYS,
     "pairs": pairs.PAIRS,
 }
+_MOST = 30  # columns of one definition that are listed
 DEFINITIONS = {name: one for section in SECTIONS.values() for name, one in section.items()}
 
 
@@ -120,7 +121,8 @@ def definitions_table(section: str) -> str:
     """The definitions of one section as a Markdown table, with the columns that bear them."""
     lines = ["| column | formula | null | what it tells | source |", "|---|---|---|---|---|"]
     for name, one in SECTIONS[section].items():
-        bearers = ", ".join(f"`{column}`" for column in _bearers(name))
+        columns = [f"`{column}`" for column in _bearers(name)]
+        bearers = ", ".join(columns if len(columns) <= _MOST else [*columns[:3], f"... ({len(columns)} columns)"])
         cells = (bearers, one.formula, one.null, one.tells, one.source)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
