@@ -144,6 +144,28 @@ def test_a_model_that_ends_worker_after_worker_is_given_up(evil: Path, workers: 
     assert said.count(f"not read: {engine.MOST_DEATHS} workers died on this model") == 40 - engine.MOST_DEATHS
 
 
+def test_a_tensor_that_kills_the_worker_that_copies_it_leaves_no_new_model(evil: Path) -> None:
+    path = deed(evil, "read", "segv")
+    with pytest.raises(ww.ReaderError, match=r"segv\.evil: reader_crash: worker died by SIGSEGV"):
+        ww.smooth(path, evil / "out.safetensors")
+    assert os.listdir(evil) == [path.name]
+
+
+def test_a_tensor_that_kills_the_worker_that_transforms_it_is_copied(evil: Path) -> None:
+    path = deed(evil, "read", "segv")
+    text = (evil.parent / "site" / "evil_reader.py").read_text()
+    fourth = text.replace('if spec.name == "bad.weight":', 'READ.append(spec.name)\n        if READ.count("bad.weight") > 3:')
+    (evil.parent / "site" / "evil_reader.py").write_text(fourth.replace("SHAPE = ", "READ: list[str] = []\nSHAPE = "))
+    result = ww.smooth(path, evil / "out.safetensors", method="svd", percent=0.5)
+    rows = {row.name: row for row in result.rows}
+    assert (rows["good.weight"].status, rows["bad.weight"].status) == ("changed", "failed")
+    assert (rows["bad.weight"].reason, rows["bad.weight"].message) == ("reader_crash", "worker died by SIGSEGV")
+    assert result.exit_code == 3
+    with ww.open(evil / "out.safetensors") as checkpoint:
+        kept = np.random.default_rng(2).standard_t(3, (24, 16)).astype(np.float32)
+        np.testing.assert_array_equal(checkpoint.read(checkpoint.spec("bad.weight")), kept)
+
+
 def test_what_a_file_prints_is_neither_data_nor_talk(evil: Path) -> None:
     path = deed(evil, "open", "chat")
     done = subprocess.run(

@@ -11,9 +11,10 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, replace
+from functools import partial
 from typing import IO, Any
 
-from ww_static import api, costs, dtypes, engine, executors, findings, planning, seam, tasks, writers
+from ww_static import api, costs, dtypes, engine, executors, findings, planning, rewriting, seam, tasks, writers
 from ww_static.budget import Budget, Need, Room, budget_of
 from ww_static.dispatch import Crew, Task, drain
 from ww_static.errors import FormatError, LimitError, UsageError, WorkerDiedError, as_format_error
@@ -126,7 +127,7 @@ def transformed(
     path, output = os.fspath(path), os.fspath(output)
     if not output.lower().endswith(_SUFFIX):
         raise UsageError(f"output '{output}' does not end in {_SUFFIX}")
-    with executors.hired(engine.most_workers(settings, options), executor, wait=executor is None) as crew:
+    with executors.hired(engine.most_workers(settings, options), executor) as crew:
         trial = planning.Trial()
         plan = _planned(path, options, settings, crew, trial)
         _check_output(output, plan)
@@ -198,9 +199,6 @@ class _Work:
         budget: Budget,
         progress: Callable[[engine.Progress], None] | None,
     ) -> None:
-        from ww_static import rewriting  # loads numpy
-
-        self._rewriting = rewriting
         self._plan, self._placed, self._transform = plan, placed, transform
         self._options, self._settings, self._budget, self._progress = options, settings, budget, progress
         self._target = Target(plan.source.path, settings, plan.identities, uuid.uuid4().hex)
@@ -238,7 +236,7 @@ class _Work:
             self._progress(engine.Progress(min(self._done, self._total), self._total, task.label))
 
     def _need(self, view: LayerView) -> Need:
-        nbytes = self._rewriting.bytes_needed(view, self._transform, self._budget.backend) if view.reason is None else 0
+        nbytes = rewriting.bytes_needed(view, self._transform, self._budget.backend) if view.reason is None else 0
         return Need(0.0, Room(nbytes, nbytes), Room(nbytes, nbytes))
 
     def _possible(self, view: LayerView) -> bool:
@@ -248,10 +246,10 @@ class _Work:
         if reason is None and (storage.packed or storage.family != "float"):
             reason = "unsupported_dtype"
         if reason is not None:
-            row = self._rewriting.change(view, self._transform, status="skipped", reason=reason, message=view.message)
+            row = rewriting.change(view, self._transform, status="skipped", reason=reason, message=view.message)
         elif not self._budget.fits(view, need := self._need(view)):
             words = f"needs {need.plain.least} bytes of private memory, beside {self._budget.overhead} for processes and rows"
-            row = self._rewriting.failed(view, self._transform, "memory_limit", words)
+            row = rewriting.failed(view, self._transform, "memory_limit", words)
         else:
             return True
         self._rows[view.spec.name, view.part] = row
@@ -268,7 +266,7 @@ class _Work:
             copies = tuple((spec.name, self._place(spec, path)) for spec in batch)
             cost = 2 * costs.of_survey(sum(stored_bytes(spec) for spec in batch))
             arguments = (self._target, copies)
-            yield Task(self._rewriting.copy_tensors, arguments, 0, cost, _COPY_BYTES, most, batch[-1].name, self._copied_well)
+            yield Task(rewriting.copy_tensors, arguments, 0, cost, _COPY_BYTES, most, batch[-1].name, self._copied_well)
 
     def _copied_well(self, found: BaseException | None) -> Sequence[Task[Any]]:
         if isinstance(found, MemoryError):
@@ -277,8 +275,8 @@ class _Work:
             raise as_format_error(found)
         return ()
 
-    def _place(self, spec: TensorSpec, path: str) -> Any:
-        return self._rewriting.Place(path, self._placed.offsets[spec.name])
+    def _place(self, spec: TensorSpec, path: str) -> rewriting.Place:
+        return rewriting.Place(path, self._placed.offsets[spec.name])
 
     def _rewrites(self, path: str) -> Iterable[Task[list[ChangeRow]]]:
         for name, views in self._views.items():
@@ -286,30 +284,30 @@ class _Work:
                 continue
             spec, needs = views[0].spec, [self._need(view) for view in views]
             need = max(self._budget.bytes(one) for one in needs)
-            flops = sum(self._rewriting.flops_needed(view, self._transform) for view in views)
+            flops = sum(rewriting.flops_needed(view, self._transform) for view in views)
             cost = 4 * costs.of_survey(stored_bytes(spec)) + sum(costs.of_row(view, 0.0) for view in views)
             cost += costs.of_row(views[0], flops)
-            rewrite = self._rewriting.Rewrite(
+            most = max(2 * need + _SPARE_BYTES, min(self._settings.limits.reading_bytes, self._budget.total))
+            rewrite = rewriting.Rewrite(
                 tuple(views), self._place(spec, path), self._transform, self._options, self._budget.backend, "auto"
             )
+            done = partial(self._rewritten, views=views, path=path)
+            yield Task(rewriting.rewrite_tensor, (self._target, rewrite), 0, cost, need, most, name, done)
 
-            def done(
-                found: Sequence[ChangeRow] | BaseException, spec: TensorSpec = spec, views: Sequence[LayerView] = views
-            ) -> Iterable[Task[Any]]:
-                if not isinstance(found, BaseException):
-                    self._rows.update({(spec.name, row.part): row for row in found})
-                    return ()
-                if not isinstance(found, (MemoryError, WorkerDiedError)):
-                    raise as_format_error(found)
-                reason = "memory_limit" if isinstance(found, MemoryError) else "reader_crash"
-                words = "ran out of memory" if isinstance(found, MemoryError) else found.problem
-                self._rows.update(
-                    {(spec.name, view.part): self._rewriting.failed(view, self._transform, reason, words) for view in views}
-                )
-                return self._copies([spec], path)
-
-            most = max(2 * need + _SPARE_BYTES, min(self._settings.limits.reading_bytes, self._budget.total))
-            yield Task(self._rewriting.rewrite_tensor, (self._target, rewrite), 0, cost, need, most, name, done)
+    def _rewritten(
+        self, found: Sequence[ChangeRow] | BaseException, views: Sequence[LayerView], path: str
+    ) -> Iterable[Task[Any]]:
+        """Keeps the rows of a tensor; where its worker died, or ran out of memory, the tensor is copied after all."""
+        spec = views[0].spec
+        if not isinstance(found, BaseException):
+            self._rows.update({(spec.name, row.part): row for row in found})
+            return ()
+        if not isinstance(found, (MemoryError, WorkerDiedError)):
+            raise as_format_error(found)
+        reason = "memory_limit" if isinstance(found, MemoryError) else "reader_crash"
+        words = "ran out of memory" if isinstance(found, MemoryError) else found.problem
+        self._rows.update({(spec.name, view.part): rewriting.failed(view, self._transform, reason, words) for view in views})
+        return self._copies([spec], path)
 
     def result(self) -> Result:
         """The rows, in the order of the plan."""
