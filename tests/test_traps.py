@@ -39,7 +39,10 @@ def by_seed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, LayerRow
 
     path: Path = tmp_path_factory.mktemp("traps") / "model.safetensors"
     path.write_bytes(safetensors_bytes({name: W.astype(np.float32) for name, W in planted().items()}))
-    return [{row.name or "": row for row in ww.analyze(path, randomize=True, seed=seed)} for seed in range(SEEDS)]
+    return [
+        {row.name or "": row for row in ww.analyze(path, randomize=True, seed=seed, executor=ww.InlineExecutor())}
+        for seed in range(SEEDS)
+    ]
 
 
 def test_every_seed_counts_the_same_traps(by_seed: list[dict[str, LayerRow]], measured: Note) -> None:
