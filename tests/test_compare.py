@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import ww_static as ww
-from conftest import Writer
+from conftest import Note, Writer
 from support import bfloat16_bits
 from ww_static import comparing, pairing, planning, rows, schema
 from ww_static.differing import MEASURED
@@ -59,7 +59,7 @@ def both(save: Writer) -> tuple[Path, Path]:
     return save(old, "old.safetensors"), save(new, "new.safetensors")
 
 
-def test_ones_less_zeros(save: Writer) -> None:
+def test_ones_less_zeros(save: Writer, measured: Note) -> None:
     old = save({"w.weight": np.zeros((200, 100), np.float32)}, "zeros.safetensors")
     new = save({"w.weight": np.ones((200, 100), np.float32)}, "ones.safetensors")
     row = pairs_of(old, new)["w.weight"]
@@ -69,6 +69,7 @@ def test_ones_less_zeros(save: Writer) -> None:
     assert row.delta_stable_rank == pytest.approx(1, rel=1e-12)
     assert row.null_reasons["rel_delta"] == row.null_reasons["cosine"] == row.null_reasons["cka"] == "zero_matrix"
     assert row.null_reasons["overlap_l"] == "degenerate"
+    measured("F7", f"delta_norm {row.delta_norm!r} = sqrt({row.delta_norm**2:.9g})")
 
 
 def test_every_view_has_one_row_that_says_what_became_of_it(both: tuple[Path, Path]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from conftest import Note
 from ww_static.differing import quantization_floor
 from ww_static.spectral import leading as leading_module
 from ww_static.spectral.difference import TOP, Difference, Pair, Spaces, difference
@@ -188,13 +189,14 @@ def sqnr(a: Array, b: Array) -> float:
 
 
 @pytest.mark.parametrize(("bits", "per_tensor", "per_row"), [(8, 39.34, 42.6), (6, 27.1, 30.3), (4, 14.2, 17.4)])
-def test_integers_leave_the_noise_of_their_step(bits: int, per_tensor: float, per_row: float) -> None:
+def test_integers_leave_the_noise_of_their_step(bits: int, per_tensor: float, per_row: float, measured: Note) -> None:
     W = np.random.default_rng(10).standard_normal((512, 512))
     for axis, published in ((None, per_tensor), (1, per_row)):
         step = np.abs(W).max(axis=axis, keepdims=True) / (2 ** (bits - 1) - 1)
-        measured = sqnr(W, np.round(W / step) * step)
-        assert measured == pytest.approx(10 * math.log10(12 * float(np.mean(W**2)) / float(np.mean(step**2))), abs=0.1)
-        assert measured == pytest.approx(published, abs=1)  # the largest of 512^2 elements is 4.5 to 5
+        found = sqnr(W, np.round(W / step) * step)
+        assert found == pytest.approx(10 * math.log10(12 * float(np.mean(W**2)) / float(np.mean(step**2))), abs=0.1)
+        assert found == pytest.approx(published, abs=1)  # the largest of 512^2 elements is 4.5 to 5
+        measured("T24", f"{bits} bits{', per row' if axis else ''}: {found:.2f} dB")
 
 
 def mantissa(bits: int) -> Callable[[Array], Array]:
@@ -217,12 +219,15 @@ def mantissa(bits: int) -> Callable[[Array], Array]:
     ],
     ids=["bf16", "fp16", "e4m3"],
 )
-def test_floating_types_leave_the_noise_of_their_mantissa(rounded: Callable[[Array], Array], expected: float) -> None:
+def test_floating_types_leave_the_noise_of_their_mantissa(
+    rounded: Callable[[Array], Array], expected: float, measured: Note
+) -> None:
     W = np.random.default_rng(11).standard_normal((512, 512)) * 0.5
     assert sqnr(W, rounded(W)) == pytest.approx(expected, abs=0.3)
+    measured("T24c", f"{sqnr(W, rounded(W)):.2f} dB for {expected}")
 
 
-def test_rounding_fills_the_null_space_between_the_edges() -> None:
+def test_rounding_fills_the_null_space_between_the_edges(measured: Note) -> None:
     rng = np.random.default_rng(12)
     W = rng.standard_normal((800, 100)) @ rng.standard_normal((100, 400)) / 10
     step = float(np.abs(W).max()) / 127
@@ -231,8 +236,12 @@ def test_rounding_fills_the_null_space_between_the_edges() -> None:
     assert values[0] == pytest.approx(low, rel=0.05)
     assert values[299] == pytest.approx(high, rel=0.05)
     assert values[300] > 10 * high
+    rank = np.linalg.matrix_rank(np.round(W / step) * step)
+    assert rank == 400
+    measured("T24b", f"null space from {values[0] / low:.3f} to {values[299] / high:.3f} of the edges, rank {rank}")
 
 
-def test_the_published_edges_of_a_filled_null_space() -> None:
+def test_the_published_edges_of_a_filled_null_space(measured: Note) -> None:
     low, high = (edge / 800 for edge in quantization_floor(800, 400, 100, 0.01146))
     assert high / low == pytest.approx(0.02746 / 0.001196, rel=0.005)
+    measured("T24b", f"edges {high / low:.2f} apart for {0.02746 / 0.001196:.2f}")
