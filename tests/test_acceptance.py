@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +70,14 @@ def test_every_test_that_measures_is_in_the_table() -> None:
         if re.search(r"def test_\w+\([^)]*\bmeasured: Note", text)
     }
     assert found == set(notes()), "run `python3 dev.py accept`"
+
+
+def test_a_run_writes_what_the_page_says(tmp_path: Path) -> None:
+    """Of one file, whose figures are exact; the other tests of the file do not run."""
+    path = tmp_path / "measured.json"
+    call = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_detx.py", f"--measured={path}"]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    expected = {test: by_id for test, by_id in notes().items() if test.startswith("tests/test_detx.py::")}
+    assert json.loads(path.read_text(encoding="utf-8")) == expected
+    assert len(expected) == 5
