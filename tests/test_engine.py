@@ -22,6 +22,7 @@ import ww_static as ww
 from conftest import Writer
 from support import safetensors_bytes
 from ww_static import analysis, costs, engine, memory, models, tasks
+from ww_static.budget import Budget
 from ww_static.errors import FormatError
 from ww_static.executors import InlineExecutor, hired
 from ww_static.options import Options
@@ -206,6 +207,37 @@ def test_the_taps_of_a_large_convolution_are_shared_out(save: Writer, monkeypatc
         assert ww.analyze(path, executor=counting).rows == expected.rows
     assert counting.calls["spectra_of_matrices"] >= 3 * 4
     assert [one.tied_to for one in expected if one.name == "twin.weight"] == ["sound.weight"]
+
+
+def test_the_permuted_copies_of_a_large_row_are_shared_out(save: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By workers or with the row: the same rows, of one matrix, of taps, of a zero matrix, of a broken one; also without room."""
+    rng = np.random.default_rng(4)
+    broken, taps = matrix(3), rng.standard_t(3, (40, 30, 3, 3)).astype(np.float32)
+    broken[3, 4] = np.inf
+    tensors = {
+        "sound.weight": matrix(1),
+        "taps.weight": taps,
+        "zero.weight": np.zeros((60, 50), np.float32),
+        "broken.weight": broken,
+    }
+    path = save(tensors)
+    expected = ww.analyze(path, randomize=True, full_replicas=True)
+    none = ww.analyze(path, metrics="default")
+    monkeypatch.setattr(costs, "_SMALL", 0.0)
+    monkeypatch.setattr(costs, "_LARGE", 0.0)
+    monkeypatch.setattr(costs, "_SHARE", 0.0)
+    monkeypatch.setattr(costs, "shares", lambda matrices, _: [slice(0, matrices)])
+    for jobs in (1, 2):
+        assert ww.analyze(path, randomize=True, full_replicas=True, jobs=jobs).rows == expected.rows
+    with Counting() as counting:
+        assert ww.analyze(path, randomize=True, full_replicas=True, executor=counting).rows == expected.rows
+    assert counting.calls["replica_of_view"] == 3 * 5 + 1  # of a broken matrix the first one fails
+    monkeypatch.setattr(Budget, "lacking", lambda budget, need: ("randomize",))
+    with Counting() as counting:
+        rows = ww.analyze(path, randomize=True, executor=counting).rows
+    assert counting.calls["replica_of_view"] == 0
+    assert [row.alpha for row in rows] == [row.alpha for row in none]
+    assert {row.null_reasons["max_rand_eval"] for row in rows if row.status == "success"} == {"memory_limit"}
 
 
 def test_shares_cover_every_matrix_once() -> None:

@@ -102,6 +102,7 @@ FLOORS = (
     ("plan", "executors", "release", "starting"),
     ("tasks", "findings", "dispatch", "copies", "costs", "pair_rows"),
     ("preload", "planning", "rewriting"),
+    ("sharing",),
     ("engine", "depth", "schema"),
     ("summary",),
     ("tables", "explaining", "comparison"),

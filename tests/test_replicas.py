@@ -218,7 +218,7 @@ def test_rows_with_replicas_are_expected_to_take_longer(save: Writer) -> None:
     path = str(save({"w.weight": heavy(128, 128)}))
     (source,) = models.locate([path])
     plain, more, both = (
-        plan_model(source, Options(metrics=groups), Settings()).needs[0].replicas
+        plan_model(source, Options(metrics=groups), Settings()).needs[0].further
         for groups in (("default",), ("default", "bootstrap"), ("default", "bootstrap", "gof"))
     )
     assert plain == 0

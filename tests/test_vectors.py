@@ -236,7 +236,7 @@ def test_no_room_for_the_vectors_costs_their_columns_only(save: Writer, monkeypa
     (view,) = plan_model(models.locate([str(path)])[0], options, Settings()).views
     plain, more = analysis.memory_wanted(view), analysis.memory_of_vectors(view, options)
     assert more >= analysis.memory_needed(view) + 2 * 8 * 300**2
-    assert analysis.need(view, options).replicas > analysis.flops(view)
+    assert analysis.need(view, options).further > analysis.flops(view)
     monkeypatch.setattr(memory, "private_bytes", lambda: 0)
     fixed = memory.BASE_BYTES + memory.ROW_BYTES
     assert more > plain, "else the limit below would cost the row"

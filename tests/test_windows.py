@@ -74,7 +74,7 @@ def test_columns_of_windows(save: Writer) -> None:
 
 def test_rows_with_windows_are_expected_to_take_longer(save: Writer) -> None:
     (source,) = models.locate([str(save({"w.weight": gaussian(400, 300).astype(np.float32)}))])
-    plain, tail = (plan_model(source, Options(metrics=groups), Settings()).needs[0].replicas for groups in ((), ("tail",)))
+    plain, tail = (plan_model(source, Options(metrics=groups), Settings()).needs[0].further for groups in ((), ("tail",)))
     assert plain == 0
     assert tail > 100 * 100**3
     assert math.isfinite(tail)

@@ -28,6 +28,7 @@ from ww_static.spectral.eigen import (
     Method,
     Spectrum,
     dtype_of,
+    exponent_for,
     precision_for,
     spectrum_of_blocks,
     svd_bytes,
@@ -136,11 +137,13 @@ def need(view: LayerView, options: Options) -> Need:
         return Room(least, memory_wanted(view, backend, options.precision), groups)
 
     whole = view.left is not None or _is_stack(view)
-    parts = 1 if whole else len(view.matrices)
-    further = randomizing.random_flops(view, options) + resampling.resampling_flops(view, options)
+    parts = 0 if whole else len(view.matrices)
+    permuting = randomizing.random_flops(view, options)
+    further = permuting + resampling.resampling_flops(view, options)
     further += windowing.farms_flops(view, options) + localizing.vectors_flops(view, options)
     further += crosschecking.crosscheck_flops(view, options)
-    return Need(flops(view), room(lapack.NUMPY), room(lapack.BEST), parts, further)
+    copies = randomizing.replicas_of(view) if permuting else 0
+    return Need(flops(view), room(lapack.NUMPY), room(lapack.BEST), parts, further, copies, permuting)
 
 
 def analyze_view(
@@ -152,6 +155,7 @@ def analyze_view(
     backend: str = lapack.BEST,
     known: Sequence[Spectrum] = (),
     lacking: Collection[str] = (),
+    permuted: Randomized | Missing | None = None,
 ) -> LayerRow:
     """The row of one view.
 
@@ -165,6 +169,7 @@ def analyze_view(
         backend: what computes X and its eigenvalues, one for a whole run; a process that does not have it takes numpy.
         known: the spectra of all its matrices, when they have been taken already.
         lacking: column groups for which there is no room; they are null.
+        permuted: its permuted matrices, when they have been taken already.
     """
     if view.reason is not None:
         return blanks.skipped(checkpoint.reader, view, tensor, options, view.reason)
@@ -179,7 +184,7 @@ def analyze_view(
         if "tail" in options.metrics and row.precision == "exact":
             row = replace(row, farms=windowing.farms(checkpoint, view, row))
         if options.randomizes:
-            row = replace(row, replicas=_replicas(checkpoint, view, row, options, backend, lacking))
+            row = replace(row, replicas=permuted or _replicas(checkpoint, view, tensor, options, backend, lacking))
         if options.asks("vectors") and row.precision == "exact":
             row = replace(row, vectors=_vectors(checkpoint, view, row, backend, lacking))
     except NonFiniteError as error:
@@ -195,13 +200,13 @@ def analyze_view(
 
 
 def _replicas(
-    checkpoint: OpenCheckpoint, view: LayerView, row: Measured, options: Options, backend: str, lacking: Collection[str]
+    checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, options: Options, backend: str, lacking: Collection[str]
 ) -> Randomized | Missing:
     """The permuted matrices of a row, which cost only their own columns when they cannot be had."""
     if "randomize" in lacking:
         return Missing("memory_limit")
     try:
-        return randomizing.randomized(checkpoint, view, row, options, backend)
+        return randomizing.randomized(checkpoint, view, tensor, options, backend)
     except NotConvergedError:
         return Missing("not_converged")
 
@@ -243,8 +248,7 @@ def spectra_of(
         NonFiniteError, NotConvergedError, FormatError: what makes the whole row fail.
     """
     precision = precision_for(precision, view.m or 0)
-    dtype = dtype_of(precision, view.m or 0)
-    exponent = safe_exponent(tensor.moments.abs_max, dtype) if tensor.moments else 0
+    exponent = exponent_for(tensor.moments.abs_max if tensor.moments else None, precision, view.m or 0)
     single = precision == "fast" and exponent == 0
     spectra = []
     for matrix in matrices:

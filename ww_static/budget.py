@@ -7,7 +7,7 @@ workers or on what is free.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ww_static import memory
@@ -43,15 +43,19 @@ class Need:
         flops: estimated floating-point operations.
         plain: memory when numpy alone computes it.
         direct: memory where routines of LAPACK are called directly.
-        parts: into how many parts its matrices can be shared out without changing a number.
-        replicas: operations of its permuted matrices, resampled values, windows and eigenvectors, which are not shared out.
+        parts: into how many parts its matrices can be shared out without changing a number; 0 when that would change one.
+        further: operations of its permuted matrices, resampled values, windows and eigenvectors.
+        copies: permuted ones of its matrices, which can be shared out.
+        permuting: operations of these, among the further ones.
     """
 
     flops: float
     plain: Room
     direct: Room
     parts: int = 1
-    replicas: float = 0.0
+    further: float = 0.0
+    copies: int = 0
+    permuting: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,14 @@ class Budget:
     def lacking(self, need: Need) -> tuple[str, ...]:
         """Column groups for which there is no room, so that the row lacks them."""
         return tuple(group for group, nbytes in self.room(need).groups if nbytes + self.overhead > self.total)
+
+    def admitted(self, need: Need) -> Need:
+        """What is computed of it: without permuted matrices where there is no room for one."""
+        return (
+            replace(need, copies=0, permuting=0.0, further=need.further - need.permuting)
+            if "randomize" in self.lacking(need)
+            else need
+        )
 
     def bytes(self, need: Need) -> int:
         """What the task of a row may take."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 
+from ww_static.budget import Need
 from ww_static.layers import LayerView
 from ww_static.plan import stored_bytes
 from ww_static.protocol import TensorSpec
@@ -41,8 +43,39 @@ def of_pair(view: LayerView, flops: float) -> float:
     return _PER_ROW + flops * _PER_FLOP + 2 * of_survey(sum(stored_bytes(spec) for spec in view.tensors))
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How a large row is shared out.
+
+    Attributes:
+        parts: of its matrices, for one task each; none when their spectra are taken with the row.
+        copies: permuted ones, for one task each; 0 when they are made with the row.
+        seconds: of one of these tasks.
+        rest: seconds of what is left for the row.
+    """
+
+    parts: tuple[slice, ...]
+    copies: int
+    seconds: float
+    rest: float
+
+
+def share(need: Need, view: LayerView) -> Share | None:
+    """How a row is shared out; None when it is soon done, or is one piece of work."""
+    whole, permuting = of_row(view, need.flops + need.further), need.permuting * _PER_FLOP
+    if whole <= _LARGE:
+        return None
+    copies = need.copies if permuting > _SHARE else 0
+    parts = shares(need.parts, of_row(view, need.flops)) if need.parts else []
+    count = len(parts) + copies
+    if count < 2:
+        return None
+    shared = (need.flops * _PER_FLOP if parts else 0.0) + (permuting if copies else 0.0)
+    return Share(tuple(parts), copies, shared / count, whole - shared)
+
+
 def shares(matrices: int, seconds: float) -> list[slice]:
-    """The matrices of a row in parts that several workers can take; a row that is soon done, or has one matrix, is one part."""
+    """The matrices of a row in parts that several workers can take, one part when they are soon done."""
     count = min(matrices, int(seconds / _SHARE)) if seconds > _LARGE else 1
     ends = [matrices * place // count for place in range(count + 1)] if count > 1 else [0, matrices]
     return [slice(begin, end) for begin, end in pairwise(ends)]

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from ww_static import blanks, copies, costs, findings, memory, seam, surveys, tasks
@@ -26,6 +25,7 @@ from ww_static.planning import Trial, is_interrupted, plan_models
 from ww_static.protocol import TensorSpec
 from ww_static.release import Releases
 from ww_static.rows import FileRow, FindingRow, LayerRow
+from ww_static.sharing import Done, SharedRow
 from ww_static.surveys import Survey
 from ww_static.tasks import Job, Target
 
@@ -164,7 +164,7 @@ class _Work:
         self.views = [pair for plan in plans for pair in zip(plan.views, plan.needs, strict=True)]
         self.budget = budget_of([view for view, _ in self.views], options, settings.max_memory)
         self._done = 0.0
-        self.seconds = sum(costs.of_row(view, need.flops + need.replicas) for view, need in self.views)
+        self.seconds = sum(costs.of_row(view, need.flops + need.further) for view, need in self.views)
         self.seconds += sum(costs.of_hash(file_bytes(plan)) + costs.of_survey(tensor_bytes(plan)) for plan in plans)
 
     def perform(self, executor: Executor, backend: str) -> None:
@@ -267,43 +267,32 @@ class _Work:
             same.setdefault(first.setdefault(key, place), []).append(place)
         needs = self.plans[number].needs
         views = self.plans[number].views
-        seconds = {place: costs.of_row(views[place], needs[place].flops + needs[place].replicas) for place in same}
+        seconds = {place: costs.of_row(views[place], needs[place].flops + needs[place].further) for place in same}
         found: list[Task[Any]] = []
         for batch in costs.rows_together(seconds):
-            plain = costs.of_row(views[batch[0]], needs[batch[0]].flops)
-            parts = costs.shares(needs[batch[0]].parts, plain)
-            if len(batch) == 1 < len(parts):
-                found += self._part_tasks(number, batch[0], same[batch[0]], parts, plain, seconds[batch[0]] - plain)
+            share = costs.share(self.budget.admitted(needs[batch[0]]), views[batch[0]]) if len(batch) == 1 else None
+            if share is not None:
+                found += self._shared(number, batch[0], same[batch[0]], share)
             else:
-                found.append(
-                    self._spectra_task(number, {place: same[place] for place in batch}, sum(seconds[place] for place in batch))
-                )
+                jobs = {place: same[place] for place in batch}
+                found.append(self._spectra_task(number, jobs, sum(seconds[place] for place in batch)))
         return found
 
-    def _part_tasks(
-        self, number: int, place: int, places: Sequence[int], parts: Sequence[slice], cost: float, rest: float
-    ) -> Iterable[Task[bytes]]:
-        """The spectra of the matrices of one view by several workers; the last one gives the task that makes the row.
-
-        When any of them fails, the view is computed as a whole, and the row says what becomes of that.
-        """
+    def _shared(self, number: int, place: int, places: Sequence[int], share: costs.Share) -> list[Task[Any]]:
+        """The tasks of one view that several workers compute."""
         plan = self.plans[number]
-        job = self._job(number, place)
-        shares: dict[int, bytes | BaseException] = {}
-
-        def done(found: bytes | BaseException, part: int) -> Iterable[Task[Any]]:
-            shares[part] = found
-            if len(shares) < len(parts):
-                return ()
-            known = [one for _, one in sorted(shares.items()) if isinstance(one, bytes)]
-            whole = len(known) < len(parts)
-            return [self._spectra_task(number, {place: places}, rest + (cost if whole else 0.0), () if whole else tuple(known))]
-
         need, most = self._room(number, [place])
-        for part, matrices in enumerate(parts):
-            arguments = (self._target(plan), job, matrices, self.options, self.budget.backend)
-            share, label = cost / len(parts), job.view.spec.name
-            yield Task(tasks.spectra_of_matrices, arguments, number, share, need, most, label, partial(done, part=part), _LATER)
+        label = plan.views[place].spec.name
+
+        def task(call: Callable[..., bytes], given: tuple[Any, ...], done: Done) -> Task[bytes]:
+            arguments = (self._target(plan), *given, self.options, self.budget.backend)
+            return Task(call, arguments, number, share.seconds, need, most, label, done, _LATER)
+
+        def finish(job: Job) -> Task[Any]:
+            lost = (len(share.parts) * (not job.shares) + share.copies * (not job.replicas)) * share.seconds
+            return self._spectra_task(number, {place: places}, share.rest + lost, job)
+
+        return SharedRow(self._job(number, place), share.parts, share.copies, task, finish).begin()
 
     def _room(self, number: int, places: Iterable[int]) -> tuple[int, int]:
         """Private memory that is set aside for the largest of some rows, and at which it is stopped."""
@@ -327,7 +316,7 @@ class _Work:
         return None
 
     def _spectra_task(
-        self, number: int, same: Mapping[int, Sequence[int]], cost: float, shares: tuple[bytes, ...] = ()
+        self, number: int, same: Mapping[int, Sequence[int]], cost: float, known: Job | None = None
     ) -> Task[list[LayerRow]]:
         """The spectra of one or several views.
 
@@ -335,10 +324,10 @@ class _Work:
             number: of the model.
             same: place of each view, and the places of all that hold the same values, itself included.
             cost: estimated seconds.
-            shares: of one view, the spectra that have been taken already.
+            known: the job of one view, of which some has been done already.
         """
         plan = self.plans[number]
-        jobs = [replace(self._job(number, place), shares=shares) for place in same]
+        jobs = [self._job(number, place) for place in same] if known is None else [known]
 
         def done(found: Sequence[LayerRow] | BaseException) -> Iterable[Task[Any]]:
             if not isinstance(found, BaseException):

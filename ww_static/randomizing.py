@@ -7,24 +7,25 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ww_static import dtypes, reading
 from ww_static.layers import LayerView
-from ww_static.measured import Measured
 from ww_static.options import Options
 from ww_static.protocol import TensorSpec
 from ww_static.seam import OpenCheckpoint
 from ww_static.spectral import lanczos, upper
 from ww_static.spectral.bulk import Bulk, bulk
-from ww_static.spectral.eigen import Spectrum
+from ww_static.spectral.eigen import Spectrum, exponent_for
 from ww_static.spectral.gram import gram_bytes
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.mp_fit import mp_fit
 from ww_static.spectral.permutation import permutation_bytes, permuted
 from ww_static.spectral.randomized import Randomized, Replica, replica_count
+from ww_static.surveys import Survey
 
 _ORDINARY = 30  # powers of two by which elements may differ from 1 with squares that float32 holds
 _BLOCKS_BYTES = 2**24  # blocks in single and double precision beside a permuted matrix
@@ -32,8 +33,23 @@ _PERMUTATION_FLOPS = 300.0  # what permuting an element takes, in operations of 
 _PASSES_FLOPS = 800.0  # what a Lanczos run on W takes per element
 
 
+@dataclass(frozen=True, slots=True)
+class First:
+    """The replica that has all its eigenvalues, and what the others need of it.
+
+    Attributes:
+        replica: its eigenvalues and counts.
+        bulk: its edges, which are those of all replicas.
+        floor: eigenvalues at or below it are noise.
+    """
+
+    replica: Replica
+    bulk: Bulk | Missing
+    floor: float
+
+
 def randomized(
-    checkpoint: OpenCheckpoint, view: LayerView, row: Measured, options: Options, backend: str
+    checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, options: Options, backend: str
 ) -> Randomized | Missing:
     """The replicas of a row.
 
@@ -43,7 +59,7 @@ def randomized(
     Args:
         checkpoint: the open model.
         view: which matrices.
-        row: their spectra.
+        tensor: the survey of their tensor.
         options: the seed, and which replicas are computed whole.
         backend: what computes whole spectra.
 
@@ -54,52 +70,86 @@ def randomized(
         FormatError: the values cannot be had.
         NotConvergedError: LAPACK gave up.
     """
+    first = first_replica(checkpoint, view, tensor, options, backend)
+    if isinstance(first, Missing):
+        return first
+    others = range(1, replicas_of(view))
+    return joined(view, first, [further(checkpoint, view, tensor, options, backend, number, first) for number in others])
+
+
+def first_replica(
+    checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, options: Options, backend: str
+) -> First | Missing:
+    """Replica 0; the arguments and errors of this and the next one are those of `randomized`."""
     if view.left is not None:
         return Missing("not_applicable")
-    if not row.eigenvalues[-1] > 0:
-        return Missing("zero_matrix")
-    source = _Source(checkpoint, view, row, options.seed, backend)
+    source = _source(checkpoint, view, tensor, options, backend)
     spectra, gains = source.whole(0)
-    values = _pooled(spectra, row)
-    floor = max(one.floor for one in spectra) * row.factor
-    found = bulk(values, row.n, len(spectra), floor, row.factor)
-    replicas = [source.replica(0, spectra, gains, found)]
-    for number in range(1, replica_count(row.n * len(row.spectra[0].eigenvalues))):
-        if options.full_replicas:
-            replicas.append(source.replica(number, *source.whole(number), found))
-        else:
-            replicas.append(source.upper_ends(number, found))
-    Q = row.n / len(spectra[0].eigenvalues)
-    fits = tuple(mp_fit(one.eigenvalues, Q) for one in replicas if one.eigenvalues is not None)
-    return Randomized(tuple(replicas), found, fits, floor)
+    values = source.pooled(spectra)
+    if not values[-1] > 0:
+        return Missing("zero_matrix")
+    floor = max(one.floor for one in spectra) * source.factor
+    found = bulk(values, source.n, len(spectra), floor, source.factor)
+    return First(source.replica(0, spectra, gains, found), found, floor)
 
 
-def _pooled(spectra: Sequence[Spectrum], row: Measured) -> NDArray[np.float64]:
-    return np.sort(np.concatenate([one.eigenvalues for one in spectra])) * row.factor
+def further(
+    checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, options: Options, backend: str, number: int, first: First
+) -> Replica:
+    """Another replica, which is counted above the edges of the first."""
+    source = _source(checkpoint, view, tensor, options, backend)
+    if options.full_replicas:
+        return source.replica(number, *source.whole(number), first.bulk)
+    return source.upper_ends(number, first.bulk)
+
+
+def joined(view: LayerView, first: First, others: Sequence[Replica]) -> Randomized:
+    """All replicas of a row, in their order."""
+    assert view.n is not None  # a view without matrices has no replica
+    assert view.m is not None
+    replicas = (first.replica, *others)
+    fits = tuple(mp_fit(one.eigenvalues, view.n / view.m) for one in replicas if one.eigenvalues is not None)
+    return Randomized(replicas, first.bulk, fits, first.floor)
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """The matrices of a row, permuted anew whenever they are asked for: one is held at a time."""
+    """The matrices of a row, permuted anew whenever they are asked for: one is held at a time.
+
+    Attributes:
+        n, m: sides of one matrix.
+        exponent: of all of them.
+        factor: ESD units per eigenvalue.
+        size: root mean square of the elements times 2^-exponent; None when it is to be found for each matrix.
+    """
 
     checkpoint: OpenCheckpoint
     view: LayerView
-    row: Measured
+    n: int
+    m: int
+    exponent: int
+    factor: float
+    size: float | None
     seed: int
     backend: str
 
+    def pooled(self, spectra: Sequence[Spectrum]) -> NDArray[np.float64]:
+        """All eigenvalues, in the units of the row, ascending."""
+        return np.sort(np.concatenate([one.eigenvalues for one in spectra])) * self.factor
+
     def matrix(self, replica: int, number: int) -> tuple[upper.Matrix, np.random.Generator]:
         """A permuted matrix, and the generator that permuted it."""
-        spec, of = self.view.spec, self.row.spectra[number]
+        spec = self.view.spec
         text = json.dumps([self.seed, spec.name, self.view.part])
         entropy = int.from_bytes(hashlib.sha256(text.encode()).digest())
         generator = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(replica, number)))
-        m = len(of.eigenvalues)
         blocks = reading.stored_blocks(self.checkpoint, spec, self.view.matrices[number])
-        stored = permuted(blocks, of.n * m, generator).reshape(of.n, m)
-        size = math.sqrt(float(of.eigenvalues.sum()) / (of.n * m))  # of an element, times 2^-exponent
+        stored = permuted(blocks, self.n * self.m, generator).reshape(self.n, self.m)
+        make = partial(_matrix, stored, reading.value_dtype(spec), self.exponent)
+        W = make(0)
+        size = self.size if self.size is not None else _root_mean_square(W)
         further = int(np.frexp(size)[1]) if size > 0 else 0
-        return _matrix(stored, reading.value_dtype(spec), of.exponent, further if abs(further) > _ORDINARY else 0), generator
+        return make(further) if abs(further) > _ORDINARY else W, generator
 
     def whole(self, replica: int) -> tuple[list[Spectrum], list[float]]:
         """All eigenvalues of each matrix, and what subtracting its mean can add to the largest."""
@@ -113,10 +163,10 @@ class _Source:
 
     def replica(self, replica: int, spectra: Sequence[Spectrum], gains: Sequence[float], found: Bulk | Missing) -> Replica:
         """A replica whose eigenvalues are known; where its mean may matter the matrix is made again."""
-        values = _pooled(spectra, self.row)
+        values = self.pooled(spectra)
         if isinstance(found, Missing):
             return Replica(float(values[-1]), None, None, values)
-        edge = found.tw_edge / self.row.factor
+        edge = found.tw_edge / self.factor
         centered = 0
         for number, (one, gain) in enumerate(zip(spectra, gains, strict=True)):
             if float(one.eigenvalues[-1]) + gain > edge:
@@ -128,16 +178,32 @@ class _Source:
 
     def upper_ends(self, replica: int, found: Bulk | Missing) -> Replica:
         """A replica of which only the upper ends are computed."""
-        edge = math.inf if isinstance(found, Missing) else found.tw_edge / self.row.factor
+        edge = math.inf if isinstance(found, Missing) else found.tw_edge / self.factor
         ends = []
         for number in range(len(self.view.matrices)):
             W, generator = self.matrix(replica, number)
             ends.append(upper.upper_end(W, edge, generator, self.backend))
             del W
-        largest = max(one.largest for one in ends) * self.row.factor
+        largest = max(one.largest for one in ends) * self.factor
         if isinstance(found, Missing):
             return Replica(largest, None, None)
         return Replica(largest, sum(one.above for one in ends), sum(one.above_centered for one in ends))
+
+
+def _source(checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, options: Options, backend: str) -> _Source:
+    assert view.n is not None  # a view without matrices has no row
+    assert view.m is not None
+    found = tensor.moments
+    exponent = exponent_for(found.abs_max if found else None, options.precision, view.m)
+    factor = view.esd_scale / view.n if options.esd_norm == "1/N" else view.esd_scale
+    plain = len(view.matrices) == 1 and view.part is None and exponent == 0
+    size = math.sqrt(found.mean_square) if found and plain else None
+    return _Source(checkpoint, view, view.n, view.m, exponent, factor, size, options.seed, backend)
+
+
+def _root_mean_square(W: upper.Matrix) -> float:
+    n, m = W.shape
+    return math.sqrt(sum(float(np.vdot(block, block)) for block in W.blocks()) / (n * m))
 
 
 def _matrix(stored: NDArray[np.unsignedinteger], dtype: str, exponent: int, further: int) -> upper.Matrix:

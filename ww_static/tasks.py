@@ -25,6 +25,8 @@ from ww_static.surveys import Survey
 
 if TYPE_CHECKING:
     from ww_static.spectral.eigen import Method
+    from ww_static.spectral.missing import Missing
+    from ww_static.spectral.randomized import Randomized
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Job:
         method: how.
         lacking: column groups that do not fit into memory.
         shares: what `spectra_of_matrices` gave, for all of its matrices in their order; nothing when they are to be taken.
+        replicas: what `replica_of_view` gave, for all of its replicas in their order; nothing when they are to be taken.
     """
 
     view: LayerView
@@ -85,6 +88,7 @@ class Job:
     method: Method
     lacking: tuple[str, ...] = ()
     shares: tuple[bytes, ...] = ()
+    replicas: tuple[bytes, ...] = ()
 
 
 def spectra_of_views(target: Target, jobs: Sequence[Job], options: Options, backend: str) -> list[LayerRow]:
@@ -96,7 +100,10 @@ def spectra_of_views(target: Target, jobs: Sequence[Job], options: Options, back
     with confinement.blas_threads(options.blas_threads):
         for job in jobs:
             known = [spectrum for share in job.shares for spectrum in pickle.loads(share)]
-            row = analysis.analyze_view(checkpoint, job.view, job.tensor, options, job.method, backend, known, job.lacking)
+            permuted = _joined_replicas(job)
+            row = analysis.analyze_view(
+                checkpoint, job.view, job.tensor, options, job.method, backend, known, job.lacking, permuted
+            )
             checkpoint.check_unchanged()
             rows.append(row)
     return rows
@@ -152,6 +159,35 @@ def pair_needs(views: Sequence[tuple[LayerView, Need]]) -> list[Need]:
     from ww_static import differing
 
     return [differing.pair_need(view, need) for view, need in views]
+
+
+def replica_of_view(target: Target, job: Job, number: int, options: Options, backend: str) -> bytes:
+    """One permuted copy of a view's matrices, in such a form (a task); those after the first need it among `Job.replicas`."""
+    from ww_static import randomizing
+    from ww_static.spectral.missing import Missing
+
+    checkpoint = open_planned(target)
+    with confinement.blas_threads(options.blas_threads):
+        if number == 0:
+            found = pickle.dumps(randomizing.first_replica(checkpoint, job.view, job.tensor, options, backend))
+        else:
+            first = pickle.loads(job.replicas[0])
+            if isinstance(first, Missing):
+                return job.replicas[0]
+            found = pickle.dumps(randomizing.further(checkpoint, job.view, job.tensor, options, backend, number, first))
+    checkpoint.check_unchanged()
+    return found
+
+
+def _joined_replicas(job: Job) -> Randomized | Missing | None:
+    """The replicas of a view that have been taken already."""
+    if not job.replicas:
+        return None
+    from ww_static import randomizing
+    from ww_static.spectral.missing import Missing
+
+    first, *others = (pickle.loads(one) for one in job.replicas)
+    return first if isinstance(first, Missing) else randomizing.joined(job.view, first, others)
 
 
 def hash_file(path: str) -> str:

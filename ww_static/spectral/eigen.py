@@ -77,6 +77,11 @@ def dtype_of(precision: str, m: int) -> Dtype:
     return np.float32 if precision_for(precision, m) == "fast" else np.float64
 
 
+def exponent_for(abs_max: float | None, precision: str, m: int) -> int:
+    """By which power of two a matrix of m columns with such a largest element is divided before it is squared."""
+    return 0 if abs_max is None else safe_exponent(abs_max, dtype_of(precision, m))
+
+
 def single_error(n: int, m: int) -> float:
     """Bound on the error of eigenvalues of a float32 Gram matrix, N x M, in units of the largest one.
 
