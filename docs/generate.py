@@ -30,6 +30,7 @@ COMMANDS = (
     "",
     "analyze",
     "compare",
+    "trend",
     "describe",
     "smooth",
     "sharpen",

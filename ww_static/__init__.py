@@ -44,9 +44,10 @@ if TYPE_CHECKING:
     from ww_static.spectral.powerlaw import TailFit, tail
     from ww_static.spectral.ranks import effective_rank, hard_rank, matrix_entropy
     from ww_static.transforming import sharpen, smooth
+    from ww_static.trending import trend
 
 _PLACES = {
-    "analyze": "api", "compare": "comparing", "describe": "api", "widen": "dtypes", "open": "seam:open_checkpoint", "OpenCheckpoint": "seam",
+    "analyze": "api", "compare": "comparing", "trend": "trending", "describe": "api", "widen": "dtypes", "open": "seam:open_checkpoint", "OpenCheckpoint": "seam",
     "Checkpoint": "protocol", "Extent": "protocol", "Finding": "protocol", "Limits": "protocol", "Reader": "protocol",
     "TensorSpec": "protocol", "Result": "results", "detx": "spectral.detx", "Spectrum": "spectral.eigen",
     "spectrum": "spectral.eigen", "Missing": "spectral.missing", "TailFit": "spectral.powerlaw", "tail": "spectral.powerlaw",
@@ -66,7 +67,7 @@ __all__ = [
     "Spectrum", "TailFit", "TensorSpec", "UnknownFormatError", "UnsafeFileError", "UsageError",
     "WorkerDiedError", "WorkerExecutor", "WWStaticError", "analyze", "calibrate",
     "compare", "describe", "detx", "effective_rank", "hard_rank", "matrix_entropy", "open", "sharpen", "smooth", "spectrum", "stable_rank",
-    "tail", "theory", "Listing", "widen",
+    "tail", "theory", "trend", "Listing", "widen",
 ]  # fmt: skip
 
 

@@ -74,6 +74,7 @@ app.command()(cli_laws.calibrate)
 app.command()(cli_transforms.smooth)
 app.command()(cli_transforms.sharpen)
 app.command()(cli_compare.compare)
+app.command()(cli_compare.trend)
 
 
 @app.callback(invoke_without_command=True)
@@ -245,7 +246,7 @@ def schema(
     table: Annotated[
         str,
         typer.Argument(
-            metavar="layers|tensors|pairs|changes|findings|files|document|all|explain", help="Which table, or explain."
+            metavar="layers|tensors|pairs|trend|changes|findings|files|document|all|explain", help="Which table, or explain."
         ),
     ] = "layers",
     column: Annotated[str | None, typer.Argument(metavar="COLUMN", help="With explain: the column.")] = None,

@@ -88,3 +88,66 @@ def compare(
         result, sources, output=output, stdout=output_format.value, color=color.value, verbose=verbose, quiet=quiet
     )
     raise typer.Exit(INTERRUPTED if result.interrupted else result.exit_code)
+
+
+def trend(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...", help="Checkpoints in the order of the series; those of a folder or a glob in natural order."
+        ),
+    ],
+    accuracy: Annotated[
+        str | None, typer.Option("--accuracy", metavar="TABLE", help="CSV with checkpoint,accuracy: adds rank correlations.")
+    ] = None,
+    output_format: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+    metrics: MetricsOption = "default",
+    layers: LayersOption = None,
+    kinds: KindsOption = None,
+    conv: ConvOption = "pooled",
+    esd_norm: EsdNormOption = "none",
+    seed: SeedOption = 0,
+    jobs: JobsOption = "auto",
+    blas_threads: BlasThreadsOption = 1,
+    max_memory: MaxMemoryOption = None,
+    timeout: TimeoutOption = 30.0,
+    readers: ReadersOption = None,
+    progress: ProgressOption = Progress.AUTO,
+    color: ColorOption = Color.AUTO,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Compare a series of checkpoints, each with the one before; hold their means against accuracies.
+
+    \b
+    ww-static trend step-100.safetensors step-200.safetensors step-300.safetensors
+    ww-static trend checkpoints/ --accuracy accuracy.csv -o trend.parquet
+    """  # noqa: D301
+    starting.begin()
+    from ww_static import api, delivery, engine, executors, trending
+    from ww_static.accuracies import accuracies
+    from ww_static.options import Options, parse_bytes
+    from ww_static.plan import Settings
+    from ww_static.progress import display
+
+    options = Options(
+        metrics=split(metrics), layers=tuple(layers or ()), kinds=split(kinds), conv=conv, esd_norm=esd_norm, seed=seed,
+        blas_threads=blas_threads,
+    )  # fmt: skip
+    settings = Settings(
+        jobs=None if jobs == "auto" else api.job_count(jobs),
+        max_memory=None if max_memory is None else parse_bytes(max_memory),
+        readers=api.reader_names(split(readers) or None),
+        timeout=api.seconds(timeout),
+    )
+    delivery.check_outputs(output, output_format.value)
+    with executors.hired(engine.most_workers(settings, options), wait=False) as crew, display(progress.value, quiet) as shown:
+        sources = trending.series(paths, settings, crew)
+        reached = accuracies(accuracy, sources) if accuracy is not None else None
+        delivery.prepare(output, output_format.value)
+        result = trending.trend_sources(sources, reached, options, settings, crew, progress=shown, keep_partial=True)
+    delivery.deliver(
+        result, sources, output=output, stdout=output_format.value, color=color.value, verbose=verbose, quiet=quiet
+    )
+    raise typer.Exit(INTERRUPTED if result.interrupted else result.exit_code)

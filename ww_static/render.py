@@ -69,13 +69,18 @@ _PAIRS = (
     Shown("overlap_l", "overlap l", 3), Shown("overlap_r", "overlap r", 3), Shown("intruders", "intr."), Shown("cka", "cka", 4),
     Shown("reason", "reason"),
 )  # fmt: skip
-_SHOWN = {"layers": _LAYERS, "tensors": _TENSORS, "pairs": _PAIRS, "changes": _CHANGES}
+_TREND = (
+    Shown("model_id", "checkpoint"), Shown("accuracy", "accuracy", 4), Shown("alpha", "alpha", 3), Shown("alpha_weighted", "alpha-hat", 3),
+    Shown("log_norm", "log norm", 3), Shown("stable_rank", "s-rank", 1), Shown("rel_delta", "rel delta", 5), Shown("d_alpha", "d alpha", 3),
+    Shown("cosine", "cosine", 5), Shown("overlap_l", "overlap l", 3), Shown("intruders", "intr."),
+)  # fmt: skip
+_SHOWN = {"layers": _LAYERS, "tensors": _TENSORS, "trend": _TREND, "pairs": _PAIRS, "changes": _CHANGES}
 
 
 def shown_columns(result: Tables) -> tuple[Shown, ...]:
     """The columns of the table that people read."""
-    if result.table == "pairs":
-        return _PAIRS
+    if result.table in ("pairs", "trend"):
+        return _SHOWN[result.table]
     columns = _SHOWN[result.table]
     if result.table == "layers":
         judged = any(row.verdict is not None for row in result.rows)
@@ -138,6 +143,8 @@ def footer(result: Tables) -> list[str]:
         return [f"{counted(len(result.rows), 'row')}: " + ", ".join(words) + _reasons(summary["skipped"])]
     if result.table == "pairs":
         return _pairs_footer(summary)
+    if result.table == "trend":
+        return _trend_footer(summary)
     if result.table == "tensors":
         planned = [row for row in result.rows if row.status == "planned"]
         unread = sum(row.status == "error" for row in result.rows)
@@ -179,6 +186,21 @@ def _pairs_footer(summary: dict[str, Any]) -> list[str]:
     table = [("", "old", "new"), *_side_by_side((summary["old"], summary["new"]))]
     widths = [max(len(line[place]) for line in table) for place in range(3)]
     return lines + [f"{name:{widths[0]}}  {a:>{widths[1]}}  {b:>{widths[2]}}" for name, a, b in table]
+
+
+def _trend_footer(summary: dict[str, Any]) -> list[str]:
+    """How many checkpoints there are, and how their means go with the accuracies."""
+    lines = [counted(summary["checkpoints"], "checkpoint")]
+    for name, found in (summary["accuracy"] or {}).items():
+        parts = [f"{name} against accuracy, n {found['n']}:"]
+        for word in ("spearman", "kendall"):
+            one = found[word]
+            interval = f" [{one['low']:.2f}, {one['high']:.2f}]" if one["low"] is not None else ""
+            parts.append(
+                f"{word} {one['value']:.2f}{interval}" if one["value"] is not None else f"{word} null ({one['reason']})"
+            )
+        lines.append(" ".join(parts))
+    return lines
 
 
 def _side_by_side(both: tuple[dict[str, Any], dict[str, Any]]) -> list[tuple[str, str, str]]:

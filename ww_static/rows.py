@@ -22,6 +22,7 @@ from ww_static.columns.pairs import ComparedColumns, DifferenceColumns, PairColu
 from ww_static.columns.phases import PhasesColumns
 from ww_static.columns.randomized import RandomizedColumns
 from ww_static.columns.space import SpaceColumns
+from ww_static.columns.trend import TrendRow
 from ww_static.columns.variants import VariantsColumns
 from ww_static.columns.vectors import VectorsColumns
 
@@ -167,6 +168,7 @@ TABLES: dict[str, type[Any]] = {
     "layers": LayerRow,
     "tensors": TensorRow,
     "pairs": PairRow,
+    "trend": TrendRow,
     "findings": FindingRow,
     "files": FileRow,
     "changes": ChangeRow,

@@ -101,7 +101,7 @@ def document_schema() -> dict[str, Any]:
             "exit": {"type": "integer"},
             **tables,
         },
-        "oneOf": [{"required": [table]} for table in ("layers", "tensors", "pairs", "changes")],
+        "oneOf": [{"required": [table]} for table in ("layers", "tensors", "pairs", "trend", "changes")],
         "$defs": {table: row_schema(table) for table in rows.TABLES},
     }
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from ww_static import confinement, spawning
 
-_READING = ("analyze", "compare", "describe", "smooth", "sharpen")
+_READING = ("analyze", "compare", "describe", "smooth", "sharpen", "trend")
 _HELP = frozenset(("-h", "--help"))
 
 
