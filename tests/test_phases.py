@@ -225,6 +225,18 @@ def test_zero_eigenvalues_are_counted_at_the_precision_of_the_storage(save: Writ
     assert phases == dict.fromkeys(("double", "single", "half", "brain"), "rank-collapse") | {"full": "random-like"}
 
 
+def test_sixteen_bits_leave_the_phases_of_real_weights_alone(save: Writer, minilm: Path) -> None:
+    with ww.open(minilm) as checkpoint:
+        weights = {
+            one.name: checkpoint.read(one) for one in checkpoint.tensors if "attention.self" in one.name and len(one.shape) == 2
+        }
+    halves = {name: ("BF16", W.shape, bfloat16_bits(W).tobytes()) for name, W in weights.items()}
+    full, half = rows(save(weights, "full.safetensors")), rows(save(halves, "half.safetensors"))
+    assert len(full) == 18
+    assert {name: row.phase for name, row in half.items()} == {name: row.phase for name, row in full.items()}
+    assert not any("quant_floor" in (row.warning_codes or ()) for row in half.values())
+
+
 def decibels(W: NDArray[np.float64], stored: NDArray[np.float64]) -> float:
     return float(10 * np.log10(np.mean(W**2) / np.mean((stored - W) ** 2)))
 
