@@ -138,7 +138,8 @@ BootstrapOption = Annotated[
     bool, typer.Option("--bootstrap", help="How much alpha varies over 200 samples of the eigenvalues; a group of columns.")
 ]
 GofOption = Annotated[
-    bool, typer.Option("--gof", help="Test the tail against 100 samples of the fitted power law, for a verdict; a group of columns.")
+    bool,
+    typer.Option("--gof", help="Test the tail against 100 samples of the fitted power law, for a verdict; a group of columns."),
 ]
 JobsOption = Annotated[
     str,
