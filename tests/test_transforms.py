@@ -357,6 +357,7 @@ def test_shards_become_one_file_with_the_metadata_of_all(tmp_path: Path) -> None
         (["-o", "link.safetensors"], "is a file of the model"),
         (["-o", "out.npz"], "does not end in .safetensors"),
         (["-o", "nowhere/out.safetensors"], "there is no folder"),
+        (["-o", "folder.safetensors"], "is a folder"),
         (["-o", "out.safetensors", "--method", "pca"], "--method is detX or svd or rmt or lambda_min, not 'pca'"),
         (["-o", "out.safetensors", "--percent", "0.5"], "--percent is for --method svd, not for detX"),
         (["-o", "out.safetensors", "--method", "svd", "--percent", "-1.5"], "a share between -1 and 1"),
@@ -370,10 +371,11 @@ def test_what_cannot_be_meant_is_a_usage_error(
     path = save({"w.weight": heavy(60, 40)})
     monkeypatch.chdir(path.parent)
     os.symlink(path, "link.safetensors")
+    os.mkdir("folder.safetensors")
     before = path.read_bytes()
     assert cli.run(["smooth", "model.safetensors", *arguments]) == 2
     assert problem in capsys.readouterr().err
-    assert sorted(os.listdir()) == ["link.safetensors", "model.safetensors"]
+    assert sorted(os.listdir()) == ["folder.safetensors", "link.safetensors", "model.safetensors"]
     assert path.read_bytes() == before
 
 
@@ -490,3 +492,12 @@ def test_a_full_disk_is_said_before_anything_is_computed(save: Writer, monkeypat
     with pytest.raises(OSError, match="No space left"):
         ww.smooth(path, output)
     assert os.listdir(path.parent) == ["model.safetensors"]
+
+
+def test_a_file_system_that_promises_no_room_is_written_to(save: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(everything())
+    plain, output = path.with_name("plain.safetensors"), path.with_name("out.safetensors")
+    ww.smooth(path, plain, layers="w.weight")
+    monkeypatch.setattr(os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(95, "Operation not supported")))
+    ww.smooth(path, output, layers="w.weight")
+    assert output.read_bytes() == plain.read_bytes()

@@ -156,6 +156,12 @@ def test_nothing_else_in_a_row_changes(save: Writer) -> None:
         assert all(getattr(full, name) is not None for name in COLUMNS)
 
 
+def test_the_number_of_workers_changes_nothing(save: Writer) -> None:
+    path = save({"a.weight": heavy(300, 200).astype(np.float32), "c.weight": heavy(24 * 9, 40).reshape(24, 40, 3, 3)})
+    first, second = (list(ww.analyze(path, vectors=True, jobs=jobs)) for jobs in (1, 2))
+    assert first == second
+
+
 def test_the_taps_of_a_convolution_are_pooled(save: Writer) -> None:
     kernel = heavy(24 * 9, 40).reshape(24, 40, 3, 3)
     row = one(save, kernel)

@@ -6,6 +6,7 @@ file appears under its name when all of it is there.
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -169,6 +170,10 @@ def _check_output(output: str, plan: Plan) -> None:
     folder = os.path.dirname(os.path.abspath(output))
     if not os.path.isdir(folder):
         raise UsageError(f"output '{output}': there is no folder '{folder}'")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"output '{output}': folder '{folder}' cannot be written to")
+    if os.path.isdir(output):
+        raise UsageError(f"output '{output}' is a folder")
     if not os.path.exists(output):
         return
     for identity in plan.identities:
@@ -180,10 +185,12 @@ def _make(stream: IO[bytes], placed: Placement) -> None:
     """The header, and room for everything after it: a disk that is too small says so now."""
     stream.write(placed.head)
     stream.flush()
-    if hasattr(os, "posix_fallocate"):
+    try:
         os.posix_fallocate(stream.fileno(), 0, placed.nbytes)
-    else:
-        os.truncate(stream.fileno(), placed.nbytes)
+    except (AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+        os.truncate(stream.fileno(), placed.nbytes)  # neither every system nor every file system can promise room
 
 
 class _Work:
