@@ -68,6 +68,7 @@ FLOORS = (
         "spectral.subspaces",
         "spectral.similarity",
         "spectral.spiked",
+        "spectral.truncated",
     ),
     ("spectral.eigen", "spectral.powerlaw", "spectral.norms", "spectral.detx", "spectral.density", "spectral.statistics"),
     (
@@ -96,6 +97,7 @@ FLOORS = (
     ("tail_metrics", "alternative_metrics", "vector_metrics", "randomizing", "resampling", "windowing", "localizing"),
     ("phase_metrics",),
     ("theory", "crosschecking"),
+    ("truncating",),
     ("codes",),
     ("verdicts",),
     ("metrics",),

@@ -10,7 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from ww_static import blanks, crosschecking, dtypes, localizing, phase_metrics, randomizing, reading, resampling, windowing
+from ww_static import (
+    blanks,
+    crosschecking,
+    dtypes,
+    localizing,
+    phase_metrics,
+    randomizing,
+    reading,
+    resampling,
+    truncating,
+    windowing,
+)
 from ww_static.budget import Need, Room
 from ww_static.codes import codes_of
 from ww_static.errors import FormatError, NonFiniteError, NotConvergedError
@@ -128,6 +139,11 @@ def need(view: LayerView, options: Options) -> Need:
     """What the row of a view will take: found out where the model is opened, for a process that loads no numpy."""
 
     def room(backend: str) -> Room:
+        if truncating.applies(view, options):
+            least = truncating.needed_bytes(view, options)
+            return Room(
+                least, least, (("crosscheck", least + crosschecking.PACKAGE_BYTES if options.asks("crosscheck") else 0),)
+            )
         least = memory_needed(view, backend, options.precision)
         groups = (
             ("randomize", memory_permuted(view, options, backend)),
@@ -143,6 +159,9 @@ def need(view: LayerView, options: Options) -> Need:
     further += windowing.farms_flops(view, options) + localizing.vectors_flops(view, options)
     further += crosschecking.crosscheck_flops(view, options)
     copies = randomizing.replicas_of(view) if permuting else 0
+    if truncating.applies(view, options):
+        alone = resampling.resampling_flops(view, options) + crosschecking.crosscheck_flops(view, options)
+        return Need(truncating.needed_flops(view, options), room(lapack.NUMPY), room(lapack.BEST), 0, alone)
     return Need(flops(view), room(lapack.NUMPY), room(lapack.BEST), parts, further, copies, permuting)
 
 
@@ -176,16 +195,19 @@ def analyze_view(
     try:
         if view.left is not None:
             spectra = _products(checkpoint, view, tensor)
+        elif truncating.applies(view, options):
+            exponent = safe_exponent(tensor.moments.abs_max) if tensor.moments else 0
+            spectra = [truncating.spectrum(checkpoint, view, exponent, options)]
         else:
             spectra = list(known) or spectra_of_view(checkpoint, view, tensor, method, backend, options.precision)
         row = phase_metrics.with_phase(view, tensor, measure(tuple(spectra), view.esd_scale, options))
         row = resampling.resampled(view, row, options)
         row = crosschecking.crosschecked(row, options, lacking)
-        if "tail" in options.metrics and row.precision == "exact":
+        if "tail" in options.metrics and row.precision == "exact" and not row.missing:
             row = replace(row, farms=windowing.farms(checkpoint, view, row))
-        if options.randomizes:
+        if options.randomizes and not row.missing:
             row = replace(row, replicas=permuted or _replicas(checkpoint, view, tensor, options, backend, lacking))
-        if options.asks("vectors") and row.precision == "exact":
+        if options.asks("vectors") and row.precision == "exact" and not row.missing:
             row = replace(row, vectors=_vectors(checkpoint, view, row, backend, lacking))
     except NonFiniteError as error:
         return blanks.failed(
@@ -302,7 +324,7 @@ def _success(reader: str, view: LayerView, tensor: Survey, options: Options, row
             values[name] = value
     floor = row.in_units(row.floor) if row.floor > 0 else 0.0
     return LayerRow(
-        **blanks.identity(reader, view, tensor, options), **blanks.shape(view), **values,
+        **blanks.identity(reader, view, tensor, options), **blanks.shape(view) | {"num_evals": row.m}, **values,
         status="success",
         reason=row.fit.reason if isinstance(row.fit, Missing) else None,
         has_esd=True,
@@ -313,11 +335,13 @@ def _success(reader: str, view: LayerView, tensor: Survey, options: Options, row
         precision=row.precision,
         spectral_floor=None if isinstance(floor, Missing) else floor,
         n_below_floor=sum(one.n_below_floor for one in row.spectra),
-        n_missing_evals=0,
+        n_missing_evals=row.missing,
     )  # fmt: skip
 
 
 def _value(name: str, metric: Metric, row: Measured) -> Value | Missing:
+    if row.missing and name not in truncating.KEPT:
+        return Missing("truncated_spectrum")
     return Missing("precision") if row.precision == "fast" and name not in OF_FAST else metric.compute(row)
 
 

@@ -36,6 +36,7 @@ def analyze(
     esd: str = "none",
     fit: str = "PL",
     xmax: int = 0,
+    top_k: int | None = None,
     cross_check: str = "none",
     precision: str = "exact",
     randomize: bool = False,
@@ -66,6 +67,7 @@ def analyze(
         esd: ``none``, ``f64`` or ``f32``: keep the eigenvalues and their curves.
         fit: law of the tail: ``PL``, or with a cut-off ``TPL`` (from any eigenvalue on) or ``E_TPL`` (from near the peak of the ESD on).
         xmax: -k leaves out the k largest eigenvalues before the tail is fitted.
+        top_k: only so many of the largest eigenvalues, by Lanczos, of single matrices with more than four times as many columns.
         cross_check: ``powerlaw`` fits every tail once more with that package (the extra ``crosscheck``).
         precision: ``exact``, or ``fast``: spectra in float32, of which metrics of the tail and norms are kept, with their error.
         randomize: adds the group ``randomize``: each matrix is compared with permuted copies of itself.
@@ -94,7 +96,7 @@ def analyze(
     flags = {"randomize": randomize, "vectors": vectors, "bootstrap": bootstrap, "gof": gof}
     options = Options(
         metrics=(*texts(metrics), *(group for group, asked in flags.items() if asked)), layers=texts(layers), kinds=texts(kinds),
-        min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, fit=fit, xmax=xmax, cross_check=cross_check, precision=precision, seed=seed,
+        min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, fit=fit, xmax=xmax, top_k=top_k, cross_check=cross_check, precision=precision, seed=seed,
         full_replicas=full_replicas, blas_threads=blas_threads,
     )  # fmt: skip
     settings = Settings(

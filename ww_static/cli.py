@@ -42,6 +42,7 @@ from ww_static.cli_options import (
     SchemaFormat,
     SeedOption,
     TimeoutOption,
+    TopKOption,
     VectorsOption,
     VerboseOption,
     XmaxOption,
@@ -102,6 +103,7 @@ def analyze(
     esd: EsdOption = "none",
     fit: FitOption = "PL",
     xmax: XmaxOption = 0,
+    top_k: TopKOption = None,
     cross_check: CrossCheckOption = "none",
     precision: PrecisionOption = "exact",
     randomize: RandomizeOption = False,
@@ -136,7 +138,7 @@ def analyze(
     flags = {"randomize": randomize, "vectors": vectors, "bootstrap": bootstrap, "gof": gof}
     options = Options(
         metrics=(*split(metrics), *(group for group, asked in flags.items() if asked)), layers=tuple(layers or ()), kinds=split(kinds),
-        min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, fit=fit, xmax=xmax, cross_check=cross_check, precision=precision, seed=seed,
+        min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, fit=fit, xmax=xmax, top_k=top_k, cross_check=cross_check, precision=precision, seed=seed,
         full_replicas=full_replicas, blas_threads=blas_threads,
     )  # fmt: skip
     settings = Settings(

@@ -112,6 +112,14 @@ FitOption = Annotated[
 XmaxOption = Annotated[
     int, typer.Option("--xmax", metavar="-K", help="Leave out the K largest eigenvalues before the tail is fitted.")
 ]
+TopKOption = Annotated[
+    int | None,
+    typer.Option(
+        "--top-k",
+        metavar="K",
+        help="Only the K largest eigenvalues, by Lanczos, where there are over 4 K; for sparse matrices.",
+    ),
+]
 CrossCheckOption = Annotated[
     str,
     typer.Option(

@@ -52,7 +52,7 @@ def _m_below(limit: int) -> Callable[[Seen], bool]:
 
 def _has_lost_rank(seen: Seen) -> bool:
     loss = ranks.rank_loss(seen.row.spectra)
-    return isinstance(loss, int) and loss > 0
+    return not seen.row.missing and isinstance(loss, int) and loss > 0
 
 
 def _gof_is_missing(seen: Seen) -> bool:
@@ -68,6 +68,10 @@ def _traps(seen: Seen) -> tuple[int, int]:
     if isinstance(traps, Missing) or isinstance(left, Missing):
         return 0, 0
     return randomized.median_count(traps), randomized.median_count(left)
+
+
+def _is_at_truncation(row: Measured, fit: TailFit) -> bool:
+    return row.missing > 0 and fit.xmin <= float(row.eigenvalues[int(0.05 * (row.m - 1))])
 
 
 def _is_at_bound(seen: Seen) -> bool:
@@ -128,6 +132,14 @@ CODES: dict[str, Code] = {
     ),
     "spectral_floor": Code(
         "the numerical floor exceeds 1e-9 xmin", "verdict", _of_fit(lambda row, fit: row.floor > 1e-9 * fit.xmin)
+    ),
+    "truncated_spectrum": Code(
+        "only the largest eigenvalues were computed (`--top-k`)", "verdict", lambda seen: seen.row.missing > 0
+    ),
+    "xmin_at_truncation": Code(
+        "xmin is among the lowest 5 % of the eigenvalues that were computed: the tail may go on below them",
+        "verdict",
+        _of_fit(_is_at_truncation),
     ),
     "trap_mean": Code(
         "permuted copies have fewer eigenvalues above the edge once the mean of the elements is subtracted: the mean makes some",

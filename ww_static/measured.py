@@ -97,6 +97,17 @@ class Measured:
         return len(self.eigenvalues)
 
     @property
+    def missing(self) -> int:
+        """Eigenvalues that were not computed, all smaller than those that were."""
+        return sum(one.missing for one in self.spectra)
+
+    @property
+    def total(self) -> float:
+        """Sum of all eigenvalues, those that were not computed included, in the units of `eigenvalues`."""
+        known = self.spectra[0].total
+        return float(self.eigenvalues.sum()) if known is None else known * self.factor
+
+    @property
     def precision(self) -> str:
         """``exact`` or ``fast``: how the eigenvalues were computed."""
         return self.spectra[0].precision
@@ -157,7 +168,9 @@ def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -
     values, power_law = _fit(spectra, eigenvalues, shift, factor, options)
     floor = max(one.floor for one in spectra) * factor
     exact = spectra[0].precision == "exact"
-    product = spectra[0].method == "lowrank"  # the zeros are left out, and the law is not that of independent elements
+    absent = Missing("truncated_spectrum") if spectra[0].missing else None
+    # of a product the zeros are left out, and the law is not that of independent elements
+    no_law = absent or (Missing("not_applicable") if spectra[0].method == "lowrank" else None)
     return Measured(
         spectra=spectra,
         eigenvalues=eigenvalues,
@@ -168,10 +181,10 @@ def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -
         tail_values=values,
         power_law=power_law,
         fit=power_law if isinstance(power_law, Missing) or options.fit == "PL" else CUTOFFS[options.fit](values),
-        space=detx(eigenvalues),
-        rank=ranks.hard_rank(spectra),
-        law=Missing("not_applicable") if product else mp_fit(eigenvalues, n / len(spectra[0].eigenvalues)),
-        bulk=Missing("not_applicable") if product else bulk(eigenvalues, n, len(spectra), floor, factor),
+        space=absent or detx(eigenvalues),
+        rank=absent or ranks.hard_rank(spectra),
+        law=no_law or mp_fit(eigenvalues, n / len(spectra[0].eigenvalues)),
+        bulk=no_law or bulk(eigenvalues, n, len(spectra), floor, factor),
         robust=power_law if isinstance(power_law, Missing) else robust_fit(values) if exact else Missing("precision"),
         variants=_asked(("tail", "gof"), options, power_law, lambda found: variants(values, found, options.fit_minimum)),
         alternatives=_asked(("alternatives",), options, power_law, lambda found: alternatives(values, found)),

@@ -30,7 +30,7 @@ WEAK = 1e-6
 
 
 def _norm(row: Measured) -> float | Missing:
-    return row.in_units(float(row.eigenvalues.sum()))
+    return row.in_units(row.total)
 
 
 def _lambda_max(row: Measured) -> float | Missing:
@@ -277,14 +277,14 @@ METRICS: dict[str, Metric] = {
     "norm": _plain(_norm),
     "spectral_norm": _plain(_lambda_max),
     "lambda_max": _plain(_lambda_max),
-    "log_norm": _plain(lambda row: row.log10(float(row.eigenvalues.sum()))),
+    "log_norm": _plain(lambda row: row.log10(row.total)),
     "log_spectral_norm": _plain(lambda row: row.log10(float(row.eigenvalues[-1]))),
-    "frob_norm": _plain(lambda row: row.in_units(math.sqrt(float(row.eigenvalues.sum()) / row.factor), 0.5)),
+    "frob_norm": _plain(lambda row: row.in_units(math.sqrt(row.total / row.factor), 0.5)),
     "op_norm": _plain(lambda row: row.in_units(float(_sigma(row)[-1]), 0.5)),
     "nuclear_norm": _plain(lambda row: row.in_units(float(_sigma(row).sum()), 0.5)),
     "sv_max": _plain(_sv_max),
     "sv_min": _plain(_sv_min),
-    "stable_rank": _plain(lambda row: norms.stable_rank(row.eigenvalues)),
+    "stable_rank": _plain(lambda row: norms.stable_rank(row.eigenvalues, row.total)),
     "matrix_rank": _plain(lambda row: row.rank),
     "rank_loss": _plain(lambda row: ranks.rank_loss(row.spectra)),
     "weak_rank_loss": _plain(_weak_rank_loss),
@@ -303,7 +303,7 @@ METRICS: dict[str, Metric] = {
     "alpha_error": _of_power_law(lambda row, fit: fit.alpha_error(row.floor)),
     "num_pl_spikes": _of_fit(count_from),
     "n_tail": _of_fit(count_from),
-    "tail_frac": _of_fit(lambda row, fit: count_from(row, fit) / row.m),
+    "tail_frac": _of_fit(lambda row, fit: count_from(row, fit) / (row.m + row.missing)),
     "n_fit": _plain(lambda row: len(row.tail_values)),
     "n_below_cut": _plain(_n_below_cut),
     "alpha_weighted": _of_fit(_alpha_weighted),
@@ -363,7 +363,7 @@ METRICS: dict[str, Metric] = {
     **CROSSCHECK_METRICS,
     **VECTOR_METRICS,
     "esd": _curve(_esd),
-    "explained_k": _curve(lambda row: norms.explained(row.eigenvalues)),
+    "explained_k": _curve(lambda row: norms.explained(row.eigenvalues, row.total)),
     "survival": _of_esd(density.survival),
     "hist_edges": _of_spread(lambda values: density.histogram(values).x),
     "hist_counts": _of_spread(lambda values: density.histogram(values).y),

@@ -45,6 +45,7 @@ class Options:
         esd: ``none``, or the precision that the ESD arrays are kept with.
         fit: the law of the tail: ``PL`` (power law), ``TPL`` (with a cut-off), ``E_TPL`` (the same from near the peak of the ESD on).
         xmax: -k leaves out the k largest eigenvalues before the tail is fitted; 0 leaves out none.
+        top_k: only so many of the largest eigenvalues, of matrices with more than four times as many columns.
         cross_check: ``none``, or the package that fits the tail once more.
         precision: ``exact`` (float64), or ``fast`` (float32: metrics of the tail and norms only, to a stated error).
         seed: of everything random.
@@ -62,6 +63,7 @@ class Options:
     esd: str = "none"
     fit: str = "PL"
     xmax: int = 0
+    top_k: int | None = None
     cross_check: str = "none"
     precision: str = "exact"
     seed: int = 0
@@ -94,6 +96,8 @@ class Options:
             raise UsageError(
                 f"--cross-check {self.cross_check} needs a package that is not installed: pip install 'ww-static[crosscheck]'"
             )
+        if self.top_k is not None and self.precision == "fast":
+            raise UsageError("--top-k needs --precision exact")
         if self.fit != "PL" and self.precision == "fast":
             raise UsageError(f"--fit {self.fit} needs --precision exact")
         if self.full_replicas and not self.randomizes:
@@ -103,7 +107,7 @@ class Options:
             _matcher(pattern)
 
     def _check_numbers(self) -> None:
-        for name, count in (("min-evals", self.min_evals), ("max-evals", self.max_evals)):
+        for name, count in (("min-evals", self.min_evals), ("max-evals", self.max_evals), ("top-k", self.top_k)):
             if count is not None and (type(count) is not int or count < 1):
                 raise UsageError(f"--{name} is a positive number, not {count!r}")
         if type(self.xmax) is not int or self.xmax > 0:

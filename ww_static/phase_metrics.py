@@ -21,6 +21,8 @@ def with_phase(view: LayerView, tensor: Survey, row: Measured) -> Measured:
     largest = float(row.eigenvalues[-1])
     if row.precision == "fast":
         return replace(row, phase=Missing("precision"))
+    if row.missing:
+        return replace(row, phase=Missing("truncated_spectrum"))
     if view.left is not None:
         return replace(row, phase=Missing("not_applicable"))
     if not largest > 0:
@@ -58,7 +60,7 @@ def rounding_hides(view: LayerView, tensor: Survey, row: Measured) -> bool:
     if rounding is None or not row.eigenvalues[-1] > 0:
         return False
     reached = isinstance(row.fit, TailFit) and row.fit.xmin <= rounded_to(row.eigenvalues, rounding)
-    return reached or zeros_of(view, tensor, row) >= ZERO_SHARE
+    return reached or (not row.missing and zeros_of(view, tensor, row) >= ZERO_SHARE)
 
 
 def _robust(compute: Callable[[Measured, TailFit], Value | Missing]) -> Metric:

@@ -16,7 +16,9 @@ class OriginColumns:
 
     warning_codes: tuple[str, ...] | None = column("what limits the reading of the row: few_evals, near_tie, rank_loss ...")
     null_reasons: Mapping[str, str] | None = column("column -> reason, for every metric that is null in a row that has an ESD")
-    method: str | None = column("how the eigenvalues were computed: gram, svd, or lowrank for the product of two factors")
+    method: str | None = column(
+        "how the eigenvalues were computed: gram, svd, lowrank for the product of two factors, lanczos for the largest alone"
+    )
     eig_backend: str | None = column(
         "what computed W^T W and its eigenvalues: a library called directly (its two stages above M = 1600), or numpy, as for svd"
     )

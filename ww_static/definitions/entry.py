@@ -22,7 +22,7 @@ class Definition:
     source: str = ""
 
 
-ANY_METRIC = ("not_requested", "precision", "out_of_range")  # reasons that every metric may have
+ANY_METRIC = ("not_requested", "precision", "out_of_range", "truncated_spectrum")  # reasons that every metric may have
 NO_FIT = (
     "too_few_evals",
     "all_below_cut",

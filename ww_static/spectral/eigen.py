@@ -34,13 +34,15 @@ class Spectrum:
     Attributes:
         eigenvalues: sigma^2 of W 2^-exponent, float64, shape (m,), ascending, all >= 0.
         n: longer side of W.
-        method: ``gram``, ``svd``, or ``lowrank`` for a product of two factors.
+        method: ``gram``, ``svd``, ``lowrank`` for a product of two factors, or ``lanczos`` for the largest eigenvalues alone.
         floor: eigenvalues at or below it are numerical noise: M eps lambda_max (gram), (N eps sigma_max)^2 (svd; lowrank,
             unless the factors cancel), `single_error` lambda_max (gram in float32).
         exponent: 0 except for matrices whose squares leave the range of float64.
         clipped: eigenvalues that came out negative and were set to 0.
         backend: what computed them: ``numpy``, or the library that was called directly.
         precision: ``exact`` for float64, ``fast`` for float32.
+        missing: how many smaller eigenvalues were not computed.
+        total: the sum of all eigenvalues; None for that of those that are here.
     """
 
     eigenvalues: NDArray[np.float64]
@@ -51,6 +53,8 @@ class Spectrum:
     clipped: int = 0
     backend: str = lapack.NUMPY
     precision: str = "exact"
+    missing: int = 0
+    total: float | None = None
 
     @property
     def n_below_floor(self) -> int:

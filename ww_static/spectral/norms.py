@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from ww_static.spectral.missing import Missing
 
 
-def stable_rank(eigenvalues: NDArray[np.float64]) -> float | Missing:
-    """sum lambda / max lambda: between 1 and the number of eigenvalues."""
+def stable_rank(eigenvalues: NDArray[np.float64], total: float | None = None) -> float | Missing:
+    """sum lambda / max lambda: between 1 and the number of eigenvalues; `total` where some of them are not there."""
     largest = float(eigenvalues[-1])
-    return float(eigenvalues.sum()) / largest if largest > 0 else Missing("zero_matrix")
+    return (float(eigenvalues.sum()) if total is None else total) / largest if largest > 0 else Missing("zero_matrix")
 
 
 def log10_of_powers(eigenvalues: NDArray[np.float64], alpha: float) -> float | Missing:
@@ -25,9 +25,9 @@ def log10_of_powers(eigenvalues: NDArray[np.float64], alpha: float) -> float | M
     return float(alpha * np.log10(largest) + np.log10(np.sum((eigenvalues / largest) ** alpha)))
 
 
-def explained(eigenvalues: NDArray[np.float64]) -> NDArray[np.float64] | Missing:
-    """Cumulative share of sum lambda, largest eigenvalue first: float64, shape (m,), last entry 1."""
-    total = float(eigenvalues.sum())
+def explained(eigenvalues: NDArray[np.float64], total: float | None = None) -> NDArray[np.float64] | Missing:
+    """Cumulative share of sum lambda, largest eigenvalue first: float64, shape (m,), last entry 1; `total` as above."""
+    total = float(eigenvalues.sum()) if total is None else total
     return np.cumsum(eigenvalues[::-1]) / total if total > 0 else Missing("zero_matrix")
 
 
