@@ -88,6 +88,15 @@ def test_everything_is_written_before_the_process_leaves(model: Path) -> None:
     assert len(json.loads(subprocess.check_output(command, timeout=60))["layers"]) == 3
 
 
+def test_a_thread_that_never_ends_holds_up_no_command() -> None:
+    script = (
+        "import threading\nfrom ww_static import starting\nstarting._PATIENCE = 0.2\n"
+        "threading.Thread(target=threading.Event().wait).start()\nprint('done')\nstarting.leave(130)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (130, "done\n")
+
+
 def test_what_was_registered_for_the_end_happens(tmp_path: Path) -> None:
     script = (
         "import atexit, threading, time\nfrom ww_static import starting\n"

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.machinery import ModuleSpec
@@ -16,6 +17,7 @@ from typing import NoReturn
 from ww_static import confinement, spawning
 
 _READING = ("analyze", "compare", "describe", "smooth", "sharpen", "trend")
+_PATIENCE = 10.0  # seconds in which workers have to be ended
 _HELP = frozenset(("-h", "--help"))
 
 
@@ -45,12 +47,14 @@ def begin() -> None:
 def leave(code: int) -> NoReturn:
     """Ends the process as the interpreter does, except that nothing is taken apart that the system frees anyway.
 
-    What was asked for is done by now: an interruption makes the end quicker, and changes nothing else.
+    What was asked for is done by now: an interruption makes the end quicker, and changes nothing else. Nor is a thread waited for
+    that ends workers and has lost its way, as an interruption at a bad moment can leave it: they are gone before it gets there.
     """
     with suppress(KeyboardInterrupt):
+        last = time.monotonic() + _PATIENCE
         for thread in threading.enumerate():
             if thread is not threading.current_thread() and not thread.daemon:  # it ends the workers
-                thread.join()
+                thread.join(max(0.0, last - time.monotonic()))
     with suppress(KeyboardInterrupt):
         atexit._run_exitfuncs()  # there is no public way to run them before `_exit`; one of them frees the semaphores
     for stream in (sys.stdout, sys.stderr):
