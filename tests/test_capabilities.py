@@ -9,8 +9,6 @@ from test_acceptance import functions
 from test_docs import documented, page
 from ww_static.summary import summarize
 
-PENDING = {14}
-
 
 def lines() -> dict[int, list[str]]:
     """The cells of the table by their number."""
@@ -19,7 +17,7 @@ def lines() -> dict[int, list[str]]:
 
 
 def test_every_capability_has_a_line() -> None:
-    assert set(lines()) == set(range(1, 58)) - PENDING
+    assert set(lines()) == set(range(1, 58))
     assert all(len(cells) == 4 and all(cells) for cells in lines().values())
 
 
