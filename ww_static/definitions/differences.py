@@ -113,6 +113,13 @@ DIFFERENCES = (
         ("lora_scale",),
     ),
     Difference(
+        "two models, or a model and its base",
+        "the base is ignored in one form of the call; layers are paired by order and by parts of names; what has no partner is analysed as if it had",
+        "`compare` pairs by exact scoped name; what has no partner is `no_pair`, a change of shape `shape_mismatch`",
+        "pairs that are guessed are wrong in silence",
+        ("delta_norm", "rel_delta"),
+    ),
+    Difference(
         "integer tensors, quantized weights",
         "codes analysed as weights",
         "skipped with a reason, or dequantized with their scale (`quantized`)",
