@@ -106,7 +106,7 @@ FLOORS = (
     ("plan", "executors", "release", "starting"),
     ("tasks", "findings", "dispatch", "copies", "costs", "pair_rows", "accuracies"),
     ("preload", "planning", "rewriting"),
-    ("sharing",),
+    ("sharing", "gathering"),
     ("engine", "depth", "schema"),
     ("summary",),
     ("tables", "explaining", "comparison"),

@@ -15,6 +15,7 @@ from ww_static.dispatch import Crew, Task, drain
 from ww_static.engine import Progress, Run
 from ww_static.errors import WorkerDiedError
 from ww_static.executors import WorkerExecutor
+from ww_static.gathering import failure
 from ww_static.options import Options
 from ww_static.pairing import Paired
 from ww_static.plan import Plan, Settings
@@ -210,7 +211,7 @@ class Comparison:
         if not isinstance(found, BaseException):
             return pair_rows.measured(row, found)
         self._deaths += isinstance(found, WorkerDiedError) and self._deaths < engine.MOST_DEATHS
-        reason, message = engine.failure(found)
+        reason, message = failure(found)
         return replace(row, status="failed", reason=reason, message=message)
 
 

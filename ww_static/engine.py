@@ -13,11 +13,12 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ww_static import blanks, copies, costs, findings, memory, seam, surveys, tasks
+from ww_static import blanks, costs, findings, memory, seam, surveys, tasks
 from ww_static.budget import NUMPY, Budget, budget_of
 from ww_static.dispatch import Crew, Task, drain
-from ww_static.errors import FormatError, UsageError, WorkerDiedError, as_format_error
+from ww_static.errors import FormatError, UsageError, WorkerDiedError
 from ww_static.executors import WorkerExecutor
+from ww_static.gathering import Gathered, failure
 from ww_static.models import Source
 from ww_static.options import Options
 from ww_static.plan import Plan, Settings, file_bytes, stored_bytes, tensor_bytes
@@ -154,13 +155,11 @@ class _Work:
         self.settings = settings
         self.interrupted = False
         self._progress = progress
-        self._on_row = on_row
-        self._rows: list[list[LayerRow | None]] = [[None] * len(plan.views) for plan in plans]
+        self._rows = Gathered(plans, options, on_row)
         self._surveys: list[dict[str, Survey | BaseException]] = [{} for _ in plans]
         self._releases: list[Releases] = []
         self._hashes: dict[str, str | BaseException] = {}
         self._deaths: Counter[int] = Counter()
-        self._emitted = (0, 0)
         self.views = [pair for plan in plans for pair in zip(plan.views, plan.needs, strict=True)]
         self.budget = budget_of([view for view, _ in self.views], options, settings.max_memory)
         self._done = 0.0
@@ -169,12 +168,12 @@ class _Work:
 
     def perform(self, executor: Executor, backend: str) -> None:
         """Surveys every tensor, hashes the files, and takes the spectra of what is not a copy of something else."""
-        self._emit()
+        self._rows.emit()
         self.budget = replace(self.budget, backend=backend)
         slots = self._slots() if isinstance(executor, WorkerExecutor) else None
         crew = Crew(executor, slots, self.budget.free(slots or 0), self.settings.timeout)
         first = [task for number in range(len(self.plans)) for task in self._first_tasks(number)]
-        self._emit()
+        self._rows.emit()
         drain(crew, first, self._advance, self._given_up)
 
     def _slots(self) -> int:
@@ -188,7 +187,7 @@ class _Work:
         self._done += task.cost
         if self._progress is not None:
             self._progress(Progress(min(self._done, self.seconds), self.seconds, task.label))
-        self._emit()
+        self._rows.emit()
 
     def _given_up(self, task: Task[Any]) -> BaseException | None:
         """Why nothing more of a model is read, when it has ended too many workers."""
@@ -260,7 +259,7 @@ class _Work:
             tensor = surveys.joined(view, self._surveys[number])
             row = self._settled(number, place, tensor)
             if row is not None:
-                self._rows[number][place] = row
+                self._rows.put(number, place, row)
                 continue
             assert isinstance(tensor, Survey)  # an error has settled the row
             key = (tensor.content_hash, repr(view.matrices), view.esd_scale)
@@ -332,14 +331,14 @@ class _Work:
         def done(found: Sequence[LayerRow] | BaseException) -> Iterable[Task[Any]]:
             if not isinstance(found, BaseException):
                 for (place, places), row in zip(same.items(), found, strict=True):
-                    self._fill(number, place, places, row)
+                    self._rows.fill(number, place, places, row, self._surveyed(number, place))
                 return ()
             if len(same) > 1:  # one of them did it: each alone, to blame the right one
                 return [self._spectra_task(number, {place: same[place]}, cost / len(same)) for place in same]
             self._deaths[number] += isinstance(found, WorkerDiedError) and self._deaths[number] < MOST_DEATHS
             error = self._cause(number, found)
             for place, places in same.items():
-                self._fill(number, place, places, error)
+                self._rows.fill(number, place, places, error, self._surveyed(number, place))
             return ()
 
         need, most = self._room(number, same)
@@ -348,58 +347,17 @@ class _Work:
 
     def _job(self, number: int, place: int) -> Job:
         plan = self.plans[number]
-        tensor = surveys.joined(plan.views[place], self._surveys[number])
-        assert isinstance(tensor, Survey)
         need = plan.needs[place]
-        return Job(plan.views[place], tensor, self.budget.method(need), self.budget.lacking(need))
+        return Job(plan.views[place], self._surveyed(number, place), self.budget.method(need), self.budget.lacking(need))
 
-    def _fill(self, number: int, place: int, places: Sequence[int], found: LayerRow | BaseException) -> None:
-        """Puts a row, or what became of it, at its place and at those of its copies."""
-        plan = self.plans[number]
-        for other in places:
-            twin = plan.views[other]
-            if isinstance(found, BaseException):
-                reason, message = failure(found)
-                tensor = self._job(number, place).tensor
-                self._rows[number][other] = blanks.failed(plan.reader, twin, tensor, self.options, reason, message)
-            else:
-                self._rows[number][other] = found if other == place else copies.tied(found, plan.views[place], twin)
-
-    def _emit(self) -> None:
-        """Hands over the rows that are complete up to a point, in plan order."""
-        if self._on_row is None:
-            return
-        number, place = self._emitted
-        while number < len(self.plans):
-            plan = self.plans[number]
-            if plan.error is not None and place == 0:
-                self._on_row(findings.error_row(plan))
-            while place < len(plan.views):
-                row = self._rows[number][place]
-                if row is None:
-                    self._emitted = (number, place)
-                    return
-                self._on_row(copies.placed(row, plan))
-                place += 1
-            number, place = number + 1, 0
-        self._emitted = (number, place)
+    def _surveyed(self, number: int, place: int) -> Survey:
+        tensor = surveys.joined(self.plans[number].views[place], self._surveys[number])
+        assert isinstance(tensor, Survey)  # else its row has been settled
+        return tensor
 
     def result(self) -> Run:
         """The rows, findings and files of the run; what was not reached says so."""
-        rows: list[LayerRow] = []
-        found: list[FindingRow] = []
-        files: list[FileRow] = []
-        for number, plan in enumerate(self.plans):
-            model = [findings.error_row(plan)] if plan.error is not None else []
-            for place, view in enumerate(plan.views):
-                row = self._rows[number][place]
-                if row is None:
-                    row = blanks.skipped(plan.reader, view, Survey(), self.options, "interrupted")
-                model.append(copies.placed(row, plan))
-            rows.extend(model)
-            found.extend(findings.plan_findings(plan))
-            found.extend(findings.row_findings(plan, model))
-            files.extend(findings.file_rows(plan, self._hashes))
+        rows, found, files = self._rows.tables(self._hashes)
         return Run(
             layers=tuple(rows),
             findings=tuple(found),
@@ -411,11 +369,3 @@ class _Work:
             surveys=tuple(self._surveys),
             backend=self.budget.backend,
         )
-
-
-def failure(error: BaseException) -> tuple[str, str]:
-    """Reason and message of a row whose task failed."""
-    if isinstance(error, MemoryError):
-        return "memory_limit", "ran out of memory"
-    known = as_format_error(error)
-    return known.category, known.problem
