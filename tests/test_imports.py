@@ -101,7 +101,7 @@ FLOORS = (
     ("codes",),
     ("verdicts",),
     ("metrics",),
-    ("blanks", "budget", "confinement"),
+    ("blanks", "budget", "confinement", "based"),
     ("analysis", "differing"),
     ("plan", "executors", "release", "starting"),
     ("tasks", "findings", "dispatch", "copies", "costs", "pair_rows", "accuracies"),

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any
 
 from ww_static import engine, executors, findings, models, planning, registry
@@ -44,6 +45,7 @@ def analyze(
     vectors: bool = False,
     bootstrap: bool = False,
     gof: bool = False,
+    base: str | os.PathLike[str] | None = None,
     seed: int = 0,
     jobs: int | str = 1,
     blas_threads: int = 1,
@@ -75,6 +77,8 @@ def analyze(
         vectors: adds the group ``vectors``: how localized the eigenvectors of bulk and tail are.
         bootstrap: adds the group ``bootstrap``: how much alpha varies over samples of the eigenvalues.
         gof: adds the group ``gof``: a test of the tail against samples of the fitted power law.
+        base: the model that these were made from: rows of W - W_base, of float64; for an adapter, rows of W_base + s B A beside those of
+            s B A. Tensors that it does not have are skipped (``no_pair``, ``shape_mismatch``).
         seed: of everything random.
         jobs: most worker processes, or ``auto``. Files are opened and read by supervised workers only.
         blas_threads: of each worker, for a lone huge matrix; more than one change the last bits, and with `jobs` they must not
@@ -108,10 +112,27 @@ def analyze(
     )
     with executors.hired(engine.most_workers(settings, options), executor) as crew:
         sources = planning.locate(_paths(paths), settings, crew)
+        if base is not None:
+            sources, options = on_base(os.fspath(base), sources, options, settings, crew)
         result = analyze_sources(sources, options, settings, crew, progress=progress)
     if len(sources) == 1 and result.errors:
         raise result.errors[0]
     return result
+
+
+def on_base(
+    base: str, sources: Sequence[models.Source], options: Options, settings: Settings, executor: Executor
+) -> tuple[list[models.Source], Options]:
+    """Models that are read together with the one that they were made from, and options that name it.
+
+    Raises:
+        UsageError: the path of the base means several models, or none.
+        FormatError: it cannot even be looked for.
+    """
+    (found,) = planning.locate_each([base], settings, executor)
+    if found.error is not None:
+        raise found.error
+    return [replace(source, base=found.path) for source in sources], replace(options, base=found.model_id)
 
 
 def analyze_sources(

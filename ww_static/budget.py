@@ -117,6 +117,8 @@ class Budget:
 def budget_of(views: Sequence[LayerView], options: Options, max_memory: int | None) -> Budget:
     """The budget for some rows: `max_memory`, or a share of what the machine or container has."""
     overhead = memory.BASE_BYTES + len(views) * memory.ROW_BYTES + (options.blas_threads - 1) * memory.THREAD_BYTES
+    if options.base is not None:
+        overhead += memory.BASED_BYTES
     if options.wants_esd:
         overhead += sum(memory.CURVES_BYTES + memory.EIGENVALUE_BYTES * (view.num_evals or 0) for view in views)
     return Budget(max_memory or int(memory.SHARE * memory.available_bytes()), overhead)

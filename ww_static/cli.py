@@ -11,6 +11,7 @@ import typer
 
 from ww_static import cli_compare, cli_laws, cli_transforms, starting
 from ww_static.cli_options import (
+    BaseOption,
     BlasThreadsOption,
     BootstrapOption,
     Color,
@@ -105,6 +106,7 @@ def analyze(
     xmax: XmaxOption = 0,
     top_k: TopKOption = None,
     cross_check: CrossCheckOption = "none",
+    base: BaseOption = None,
     precision: PrecisionOption = "exact",
     randomize: RandomizeOption = False,
     full_replicas: FullReplicasOption = False,
@@ -153,6 +155,8 @@ def analyze(
     lines = delivery.Lines()
     with executors.hired(engine.most_workers(settings, options), wait=False) as crew, display(progress.value, quiet) as shown:
         sources = planning.locate(named, settings, crew)
+        if base is not None:
+            sources, options = api.on_base(base, sources, options, settings, crew)
         delivery.prepare(output, output_format.value)
         on_row = lines if stream else None
         result = api.analyze_sources(sources, options, settings, crew, progress=shown, on_row=on_row, keep_partial=True)

@@ -46,6 +46,7 @@ def compare(
     conv: ConvOption = "pooled",
     esd_norm: EsdNormOption = "none",
     bootstrap: BootstrapOption = False,
+    adapter: Annotated[bool, typer.Option("--adapter", help="NEW is an adapter of OLD: W is compared with W + s B A.")] = False,
     seed: SeedOption = 0,
     jobs: JobsOption = "auto",
     blas_threads: BlasThreadsOption = 1,
@@ -82,6 +83,8 @@ def compare(
     delivery.check_outputs(output, output_format.value)
     with executors.hired(engine.most_workers(settings, options), wait=False) as crew, display(progress.value, quiet) as shown:
         sources = planning.locate_each([old, new], settings, crew)
+        if adapter:
+            sources, options = comparing.adapted(sources, options)
         delivery.prepare(output, output_format.value)
         result = comparing.compare_sources(sources, options, settings, crew, progress=shown, keep_partial=True)
     delivery.deliver(

@@ -126,6 +126,12 @@ CrossCheckOption = Annotated[
         "--cross-check", metavar="none|powerlaw", help="Fit every tail once more with the powerlaw package, an extra."
     ),
 ]
+BaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--base", metavar="FILE", help="The model these were made from: rows of W - W_base; of an adapter, W_base + s B A too."
+    ),
+]
 PrecisionOption = Annotated[
     str,
     typer.Option(

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 
 from ww_static import engine, executors, planning
 from ww_static.api import exit_code, job_count, reader_names, seconds, texts
@@ -32,6 +33,7 @@ def compare(
     conv: str = "pooled",
     esd_norm: str = "none",
     bootstrap: bool = False,
+    adapter: bool = False,
     seed: int = 0,
     jobs: int | str = 1,
     blas_threads: int = 1,
@@ -47,6 +49,7 @@ def compare(
     Args:
         old, new: a file or a folder with one model, each.
         metrics: groups of columns whose changes d_<column> are wanted.
+        adapter: the new model is an adapter of the old one: W is compared with W + s B A.
         bootstrap: adds the group ``bootstrap``, which alpha_z needs.
         layers, kinds, conv, esd_norm, seed: as for `analyze`.
         jobs, blas_threads, max_memory, readers, limits, timeout, executor, progress: as for `analyze`.
@@ -72,10 +75,18 @@ def compare(
     )
     with executors.hired(engine.most_workers(settings, options), executor) as crew:
         sources = planning.locate_each([os.fspath(old), os.fspath(new)], settings, crew)
+        if adapter:
+            sources, options = adapted(sources, options)
         result = compare_sources(sources, options, settings, crew, progress=progress)
     if result.errors:
         raise result.errors[0]
     return result
+
+
+def adapted(sources: Sequence[Source], options: Options) -> tuple[list[Source], Options]:
+    """An old model and an adapter that is read together with it, and options that say so."""
+    old, new = sources
+    return [old, replace(new, base=old.path)], replace(options, base=old.model_id)
 
 
 def compare_sources(

@@ -179,7 +179,8 @@ class Comparison:
 
     def _tasks(self, needs: Mapping[int, Need]) -> Iterable[Task[Any]]:
         targets = [
-            Target(side.plan.source.path, self.settings, side.plan.identities, self.name) for side in (self.old, self.new)
+            Target(side.plan.source.path, self.settings, side.plan.identities, self.name, side.plan.source.base)
+            for side in (self.old, self.new)
         ]
         for number, pair in enumerate(self.pairs):
             if pair.old is None or pair.new is None or pair.new not in needs:

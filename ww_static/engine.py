@@ -248,7 +248,7 @@ class _Work:
             yield Task(tasks.hash_file, (identity.path,), number, cost, _HASH_BYTES, 16 * _HASH_BYTES, label, done, _LATER)
 
     def _target(self, plan: Plan) -> Target:
-        return Target(plan.source.path, self.settings, plan.identities, self.name)
+        return Target(plan.source.path, self.settings, plan.identities, self.name, plan.source.base)
 
     def _released(self, number: int, places: Sequence[int]) -> list[Task[Any]]:
         """What follows from surveys: rows that are settled by them, and tasks for the spectra of the others."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from ww_static.dtypes import storage_dtype
 from ww_static.errors import FormatError
+from ww_static.models import Source
 from ww_static.plan import Plan
 from ww_static.protocol import Finding
 from ww_static.rows import FileRow, FindingRow, LayerRow
@@ -171,9 +172,7 @@ def file_rows(plan: Plan, hashes: Mapping[str, str | BaseException]) -> list[Fil
         rows.append(
             FileRow(
                 model_id=source.model_id,
-                file=os.path.normpath(
-                    os.path.join(folder, os.path.relpath(identity.path, os.path.dirname(source.path) or "."))
-                ),
+                file=_shown(identity.path, source, folder),
                 nbytes=identity.size,
                 sha256=digest if isinstance(digest, str) else None,
                 reader=plan.reader,
@@ -184,3 +183,11 @@ def file_rows(plan: Plan, hashes: Mapping[str, str | BaseException]) -> list[Fil
             )
         )
     return rows
+
+
+def _shown(path: str, source: Source, folder: str) -> str:
+    """A file of a model relative to what the user named; that of a base elsewhere by its name alone."""
+    relative = os.path.relpath(path, os.path.dirname(source.path) or ".")
+    if source.base is not None and relative.startswith(os.pardir):
+        return os.path.basename(path)
+    return os.path.normpath(os.path.join(folder, relative))

@@ -38,6 +38,7 @@ class Delta:
         factor: s.
         notes: warning codes: ``scale_unknown``, ``without_magnitude``.
         reason, message: why there is nothing to multiply.
+        turned: the base model keeps the transpose of B A.
     """
 
     spec: TensorSpec
@@ -49,6 +50,7 @@ class Delta:
     notes: tuple[str, ...] = ()
     reason: str | None = None
     message: str | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,7 @@ def _linear(a: TensorSpec, b: TensorSpec, *, turned: bool) -> Delta:
         return Delta(spec, orientation, reason="too_small")
     right = geometry.matrix_of(a.shape, (rank_of_a,), [geometry.whole_window(a.shape)])
     left = geometry.matrix_of(b.shape, (outputs,), [geometry.whole_window(b.shape)])
-    return Delta(spec, orientation, (a, b), (Part("delta", None, (right,)),), left)
+    return Delta(spec, orientation, (a, b), (Part("delta", None, (right,)),), left, turned=turned)
 
 
 def _convolution(a: TensorSpec, b: TensorSpec, cut: Cut) -> Delta:

@@ -15,6 +15,7 @@ THREAD_BYTES = 48 * 2**20  # private memory of a further BLAS thread: its buffer
 RESULT_BYTES = 64 * 2**20  # private memory that Arrow takes before the first row becomes part of a table
 SERVER_BYTES = 32 * 2**20  # private memory of the process that workers are forked from
 BASE_BYTES = PARENT_BYTES + RESULT_BYTES + SERVER_BYTES + WORKER_BYTES  # of a run with one worker that does nothing
+BASED_BYTES = 64 * 2**20  # of blocks of a base model beside those of a model, and of the factors of an adapter
 ROW_BYTES = 8 * 2**10  # of a row, as an object and in the table
 CURVES_BYTES = 24 * 2**10  # of the curves of fixed length in a row, twice
 EIGENVALUE_BYTES = 5 * 8 * 2  # of the five curves that have a point per eigenvalue, in the row and in the table

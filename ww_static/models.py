@@ -33,6 +33,7 @@ class Source:
         beside: files of the same folder or below it that are models by their name and that no reader claims; they are
             reported.
         error: why it cannot even be looked for.
+        base: the file of the model that it was made from, when the two are to be read together (`based`).
     """
 
     path: str
@@ -41,6 +42,7 @@ class Source:
     root: str | None = None
     beside: tuple[str, ...] = ()
     error: FormatError | None = None
+    base: str | None = None
 
 
 def locate(arguments: Sequence[str], readers: Sequence[str] | None = None) -> list[Source]:

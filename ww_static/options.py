@@ -51,6 +51,7 @@ class Options:
         seed: of everything random.
         full_replicas: all eigenvalues of every replica of a randomized matrix, not of the first one only.
         blas_threads: of each worker; more than one change the last bits of what they compute.
+        base: name of the model whose weights are subtracted, or that an adapter is put on.
     """
 
     metrics: tuple[str, ...] = ("default",)
@@ -69,6 +70,7 @@ class Options:
     seed: int = 0
     full_replicas: bool = False
     blas_threads: int = 1
+    base: str | None = None
 
     def __post_init__(self) -> None:
         chosen = set(self.metrics)

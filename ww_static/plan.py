@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ww_static import dtypes, facts, layers, lora, seam, storage
+from ww_static import based, dtypes, facts, layers, lora, storage
 from ww_static.budget import Need
 from ww_static.errors import FormatError, LimitError
 from ww_static.layers import LayerView
@@ -69,7 +69,7 @@ def plan_model(source: Source, options: Options, settings: Settings) -> Plan:
     beside = tuple(Finding("duplicate_variant", name, "lies beside the model and was not read") for name in source.beside)
     try:
         contained = _contained(source)
-        with seam.open_checkpoint(source.path, settings.limits, settings.readers) as checkpoint:
+        with based.open_model(source.path, settings.limits, settings.readers, source.base) as checkpoint:
             opened = checkpoint.identities[0]
             if contained is not None and contained != (opened.device, opened.inode):
                 raise FormatError("changed_while_reading", "", "another file has taken its name", source.path)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ww_static import confinement, seam, storage
+from ww_static import based, confinement, seam, storage
 from ww_static.budget import Need
 from ww_static.errors import FormatError, LimitError
 from ww_static.layers import LayerView
@@ -38,12 +38,14 @@ class Target:
         settings: limits and readers.
         identities: its files as they were.
         run: name of the run; a model is kept open for tasks of the same run only.
+        base: the file of the model that it was made from, when the two are read together.
     """
 
     path: str
     settings: Settings
     identities: tuple[Identity, ...]
     run: str
+    base: str | None = None
 
 
 def survey_tensors(target: Target, names: Sequence[str]) -> list[Survey | FormatError]:
@@ -232,7 +234,7 @@ def open_planned(target: Target, beside: Target | None = None) -> OpenCheckpoint
                 checkpoint.close()
     for planned in target.identities:
         seam.check_same(planned, seam.identify(planned.path))
-    checkpoint = seam.open_checkpoint(target.path, target.settings.limits, target.settings.readers)
+    checkpoint = based.open_model(target.path, target.settings.limits, target.settings.readers, target.base)
     _kept.models[target] = checkpoint
     with _lock:
         _of_run.setdefault(target.run, []).append(checkpoint)

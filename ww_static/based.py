@@ -1,0 +1,164 @@
+"""A model and the one it was made from, as one checkpoint: what a fine-tune changed, or what an adapter makes of its base.
+
+A difference is a tensor like any other, of float64, so that everything that is known about tensors holds for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ww_static import dtypes, facts, lora, reading, seam
+from ww_static.errors import FormatError
+from ww_static.lora import Cut, Delta
+from ww_static.protocol import Finding, Limits, TensorSpec, Window
+from ww_static.seam import OpenCheckpoint
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_PREFIX = "base_model.model."  # what PEFT puts before the names of the base
+_WHOLE = Cut("flatten", 1, 1)
+
+
+def open_model(path: str, limits: Limits, readers: Sequence[str] | None, base: str | None) -> OpenCheckpoint:
+    """The checkpoint at `path`; with a `base`, its difference from it, or for an adapter, both together.
+
+    Raises:
+        FormatError: one of the two cannot be read; for the base, `where` names it.
+    """
+    model = seam.open_checkpoint(path, limits, readers)
+    if base is None:
+        return model
+    try:
+        before = seam.open_checkpoint(base, limits, readers)
+    except FormatError as error:
+        model.close()
+        where = ": ".join(part for part in (f"base '{os.path.basename(base)}'", error.where) if part)
+        raise type(error)(error.category, where, error.problem, path) from error
+    made = _Adapted(model, before, limits) if lora.has_factors(model.tensors) else _Difference(model, before)
+    return OpenCheckpoint(Path(path), model.reader, made, limits)
+
+
+class _Based:
+    """What both kinds have in common; a `Checkpoint` of the reader contract."""
+
+    def __init__(self, model: OpenCheckpoint, base: OpenCheckpoint) -> None:
+        self._model, self._base = model, base
+        self.findings: tuple[Finding, ...] = model.findings
+        self.files = tuple(one.path for one in (*model.identities[1:], *base.identities))
+
+    def close(self) -> None:
+        """Closes both."""
+        self._model.close()
+        self._base.close()
+
+
+class _Difference(_Based):
+    """W - W_base of every tensor that both have, by name."""
+
+    def __init__(self, model: OpenCheckpoint, base: OpenCheckpoint) -> None:
+        super().__init__(model, base)
+        known = {spec.name: spec for spec in base.tensors}
+        self.tensors = tuple(_changed(spec, known.get(spec.name)) for spec in model.tensors)
+        self._differing = {
+            one.name for one, own in zip(self.tensors, model.tensors, strict=True) if one.reason is None and _is_number(own)
+        }
+
+    def read(self, spec: TensorSpec, window: Window = ()) -> NDArray[Any]:
+        """The window of the difference, float64; of other tensors as they are stored."""
+        own = self._model.spec(spec.name)
+        if spec.name not in self._differing:
+            return self._model.read(own, window)
+        change: NDArray[Any] = _values(self._model, own, window) - _values(self._base, self._base.spec(spec.name), window)
+        return change
+
+
+class _Adapted(_Based):
+    """An adapter, and W + s B A of every tensor of the base that it has factors for, under the name of that tensor."""
+
+    def __init__(self, model: OpenCheckpoint, base: OpenCheckpoint, limits: Limits) -> None:
+        super().__init__(model, base)
+        by_name = {spec.name: spec for spec in model.tensors}
+        known, _ = facts.beside(model.path, limits)
+        known, _ = facts.of_adapter(model.path, known, limits)
+        targets = {spec.name: spec for spec in base.tensors}
+        self._deltas: dict[str, Delta] = {}
+        merged: list[TensorSpec] = []
+        for pair in lora.pairs(by_name, known).values():
+            name = f"{pair.module.removeprefix(_PREFIX)}.weight"
+            delta = lora.delta(pair, known.adapter, _WHOLE)
+            found = self._target(name, delta, targets)
+            if found is not None and name not in by_name and name not in self._deltas:
+                self._deltas[name] = delta
+                merged.append(found)
+        self.tensors = (*model.tensors, *merged)
+
+    def _target(self, name: str, delta: Delta, targets: Mapping[str, TensorSpec]) -> TensorSpec | None:
+        """The tensor W + s B A; None, and a finding, when it cannot be made."""
+        if delta.left is None:
+            return None  # the row of the product says why
+        spec, where, tensor = targets.get(name), f"tensor '{delta.spec.name}'", delta.spec.name
+        if spec is None:
+            self.findings += (Finding("no_pair", where, f"the base has no tensor '{name:.200}'", tensor),)
+        elif spec.shape != delta.spec.shape:
+            words = f"the base has shape {list(spec.shape)}, the product {list(delta.spec.shape)}"
+            self.findings += (Finding("shape_mismatch", where, words, tensor),)
+        elif len(spec.shape) != 2:
+            words = "a convolution and its adapter are not put together"
+            self.findings += (Finding("unsupported_layout", where, words, tensor),)
+        elif not _is_number(spec):
+            self.findings += (Finding("unsupported_dtype", where, f"the base holds {spec.dtype}", tensor),)
+        else:
+            return _as_double(spec)
+        return None
+
+    def read(self, spec: TensorSpec, window: Window = ()) -> NDArray[Any]:
+        """The window of W + s B A, float64; of the adapter's own tensors as they are stored."""
+        delta = self._deltas.get(spec.name)
+        if delta is None:
+            return self._model.read(self._model.spec(spec.name), window)
+        rows, columns = (*window, *(slice(None),) * (2 - len(window)))
+        merged: NDArray[Any] = _values(self._base, self._base.spec(spec.name), window) + self._product(delta, rows, columns)
+        return merged
+
+    def _product(self, delta: Delta, rows: slice, columns: slice) -> NDArray[Any]:
+        """Some rows and columns of s B A, as the base keeps it."""
+        import numpy as np
+
+        (a, b), left = delta.tensors, delta.left
+        assert left is not None  # `_target` has looked
+        B = np.concatenate(list(reading.streamed_blocks(self._model, b, left, "rows")()))
+        A = np.concatenate(list(reading.streamed_blocks(self._model, a, delta.parts[0].matrices[0], "columns")()))  # in x r
+        first, second = (A, B) if delta.turned else (B, A)
+        product: NDArray[Any] = (1.0 if delta.factor is None else delta.factor) * (first[rows] @ second[columns].T)
+        return product
+
+
+def _changed(spec: TensorSpec, base: TensorSpec | None) -> TensorSpec:
+    """The difference from a tensor of the base; as it is, with the reason, when there is none."""
+    if spec.reason is not None or not _is_number(spec):
+        return spec
+    if base is None or not _is_number(base):
+        return replace(spec, reason="no_pair")
+    return _as_double(spec) if base.shape == spec.shape else replace(spec, reason="shape_mismatch")
+
+
+def _as_double(spec: TensorSpec) -> TensorSpec:
+    return replace(spec, dtype="F64", encoding="raw", extent=None)
+
+
+def _is_number(spec: TensorSpec) -> bool:
+    """Whether a tensor holds numbers that can be subtracted."""
+    readable = spec.encoding == "quantized" or (
+        spec.encoding in ("raw", "compressed") and dtypes.storage_dtype(spec.dtype).family == "float"
+    )
+    return readable and spec.reason is None
+
+
+def _values(checkpoint: OpenCheckpoint, spec: TensorSpec, window: Window) -> NDArray[Any]:
+    """Stored values as float64."""
+    return dtypes.widen(checkpoint.read(spec, window), reading.value_dtype(spec))
