@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ww_static import dtypes, facts, lora, reading, seam
+from ww_static import dtypes, facts, lora, seam
 from ww_static.errors import FormatError
 from ww_static.lora import Cut, Delta
 from ww_static.protocol import Finding, Limits, TensorSpec, Window
@@ -129,6 +129,8 @@ class _Adapted(_Based):
         """Some rows and columns of s B A, as the base keeps it."""
         import numpy as np
 
+        from ww_static import reading
+
         (a, b), left = delta.tensors, delta.left
         assert left is not None  # `_target` has looked
         B = np.concatenate(list(reading.streamed_blocks(self._model, b, left, "rows")()))
@@ -161,4 +163,6 @@ def _is_number(spec: TensorSpec) -> bool:
 
 def _values(checkpoint: OpenCheckpoint, spec: TensorSpec, window: Window) -> NDArray[Any]:
     """Stored values as float64."""
+    from ww_static import reading  # loads numpy, which a process that only shares out work does not need
+
     return dtypes.widen(checkpoint.read(spec, window), reading.value_dtype(spec))
