@@ -107,7 +107,7 @@ def emitted() -> set[str]:
         found.update(words_of_calls(tree))
         if path.parent.name == "ww_static" and path.stem in WORDY:
             found.update(word for word in words_of_tables(tree) if WORD.fullmatch(word))
-        if path.name == "engine.py":
+        if path.name == "gathering.py":
             functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "failure"]
             assert functions, "the reasons of failed rows are made elsewhere: tell this test where"
             returns = [node.value for node in ast.walk(functions[0]) if isinstance(node, ast.Return)]

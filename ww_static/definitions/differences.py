@@ -108,14 +108,14 @@ DIFFERENCES = (
     Difference(
         "LoRA",
         "no alpha/r; ranks below the minimum vanish",
-        "s B A with its scale; a row for every pair",
+        "s B A with its scale; a row for every pair; with `--base` W + s B A in full",
         "an adapter acts with its scale",
         ("lora_scale",),
     ),
     Difference(
         "two models, or a model and its base",
         "the base is ignored in one form of the call; layers are paired by order and by parts of names; what has no partner is analysed as if it had",
-        "`compare` pairs by exact scoped name; what has no partner is `no_pair`, a change of shape `shape_mismatch`",
+        "`compare` and `--base` pair by exact scoped name; what has no partner is `no_pair`, a change of shape `shape_mismatch`",
         "pairs that are guessed are wrong in silence",
         ("delta_norm", "rel_delta"),
     ),
