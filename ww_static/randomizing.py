@@ -84,13 +84,13 @@ def first_replica(
     if view.left is not None:
         return Missing("not_applicable")
     source = _source(checkpoint, view, tensor, options, backend)
-    spectra, gains = source.whole(0)
-    values = source.pooled(spectra)
+    whole = source.whole(0)
+    spectra, values = whole.spectra, source.pooled(whole.spectra)
     if not values[-1] > 0:
         return Missing("zero_matrix")
     floor = max(one.floor for one in spectra) * source.factor
     found = bulk(values, source.n, len(spectra), floor, source.factor)
-    return First(source.replica(0, spectra, gains, found), found, floor)
+    return First(source.counted(whole, found), found, floor)
 
 
 def further(
@@ -99,7 +99,7 @@ def further(
     """Another replica, which is counted above the edges of the first."""
     source = _source(checkpoint, view, tensor, options, backend)
     if options.full_replicas:
-        return source.replica(number, *source.whole(number), first.bulk)
+        return source.counted(source.whole(number), first.bulk)
     return source.upper_ends(number, first.bulk)
 
 
@@ -110,6 +110,16 @@ def joined(view: LayerView, first: First, others: Sequence[Replica]) -> Randomiz
     replicas = (first.replica, *others)
     fits = tuple(mp_fit(one.eigenvalues, view.n / view.m) for one in replicas if one.eigenvalues is not None)
     return Randomized(replicas, first.bulk, fits, first.floor)
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """The spectra of a replica, what subtracting the means can add to their largest values, and its matrix when it has only one."""
+
+    replica: int
+    spectra: list[Spectrum]
+    gains: list[float]
+    only: tuple[upper.Matrix, np.random.Generator] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,29 +161,29 @@ class _Source:
         further = int(np.frexp(size)[1]) if size > 0 else 0
         return make(further) if abs(further) > _ORDINARY else W, generator
 
-    def whole(self, replica: int) -> tuple[list[Spectrum], list[float]]:
+    def whole(self, replica: int) -> _Whole:
         """All eigenvalues of each matrix, and what subtracting its mean can add to the largest."""
-        spectra, gains = [], []
+        spectra, gains, last = [], [], None
         for number in range(len(self.view.matrices)):
-            W, _ = self.matrix(replica, number)
-            spectra.append(upper.spectrum(W, self.backend))
-            gains.append(upper.gain(W))
-            del W  # else it would be held while the next one is made
-        return spectra, gains
+            last = None  # else it would be held while the next one is made
+            last = self.matrix(replica, number)
+            spectra.append(upper.spectrum(last[0], self.backend))
+            gains.append(upper.gain(last[0]))
+        return _Whole(replica, spectra, gains, last if len(spectra) == 1 else None)
 
-    def replica(self, replica: int, spectra: Sequence[Spectrum], gains: Sequence[float], found: Bulk | Missing) -> Replica:
-        """A replica whose eigenvalues are known; where its mean may matter the matrix is made again."""
-        values = self.pooled(spectra)
-        if isinstance(found, Missing):
+    def counted(self, found: _Whole, edges: Bulk | Missing) -> Replica:
+        """A replica whose eigenvalues are known; where its mean may matter one of several matrices is made again."""
+        values = self.pooled(found.spectra)
+        if isinstance(edges, Missing):
             return Replica(float(values[-1]), None, None, values)
-        edge = found.tw_edge / self.factor
+        edge = edges.tw_edge / self.factor
         centered = 0
-        for number, (one, gain) in enumerate(zip(spectra, gains, strict=True)):
+        for number, (one, gain) in enumerate(zip(found.spectra, found.gains, strict=True)):
             if float(one.eigenvalues[-1]) + gain > edge:
-                W, generator = self.matrix(replica, number)
-                centered += upper.upper_end(W, edge, generator, self.backend).above_centered
+                W, generator = found.only or self.matrix(found.replica, number)
+                centered += upper.centered_above(W, edge, generator, self.backend)
                 del W
-        traps = len(values) - int(np.searchsorted(values, found.tw_edge, side="right"))
+        traps = len(values) - int(np.searchsorted(values, edges.tw_edge, side="right"))
         return Replica(float(values[-1]), traps, centered, values)
 
     def upper_ends(self, replica: int, found: Bulk | Missing) -> Replica:

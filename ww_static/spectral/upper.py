@@ -131,7 +131,15 @@ def upper_end(W: Matrix, edge: float, generator: np.random.Generator, backend: s
                 return Upper(largest, above, 0)
             return Upper(largest, above, _centered(W, sums, edge, limit, generator, backend))
     found = spectrum(W, backend).eigenvalues
-    return Upper(float(found[-1]), _count(found, edge), rest_above(W, float(found[-1]), gain(W), edge, backend))
+    centered = 0 if float(found[-1]) + gain(W) <= edge else _centered_exact(W, edge, backend)
+    return Upper(float(found[-1]), _count(found, edge), centered)
+
+
+def centered_above(W: Matrix, edge: float, generator: np.random.Generator, backend: str = lapack.BEST) -> int:
+    """Eigenvalues above the edge when the mean is subtracted; the arguments and errors are those of `upper_end`."""
+    if W.shape[1] <= SMALL:
+        return _centered_exact(W, edge, backend)
+    return _centered(W, _single(W, backend), edge, math.ldexp(edge, -2 * W.exponent), generator, backend)
 
 
 def _centered(W: Matrix, sums: _Sums, edge: float, limit: float, generator: np.random.Generator, backend: str) -> int:
@@ -139,7 +147,7 @@ def _centered(W: Matrix, sums: _Sums, edge: float, limit: float, generator: np.r
     if sums.X is not None:
         return _count_above(sums.centered_matrix(sums.X), limit, backend)
     rest = lanczos.largest(sums.centered, W.shape[1], generator, limit, _RESIDUAL, True, np.float32)
-    return centered_above(W, edge, backend) if rest is None else rest.above
+    return _centered_exact(W, edge, backend) if rest is None else rest.above
 
 
 def _count_above(X: Single, limit: float, backend: str) -> int:
@@ -159,21 +167,8 @@ def spectrum(W: Matrix, backend: str = lapack.BEST) -> Spectrum:
     return _spectrum(W.blocks, W.shape, backend)
 
 
-def rest_above(W: Matrix, largest: float, gain: float, edge: float, backend: str = lapack.BEST) -> int:
-    """Eigenvalues above the edge when the mean is subtracted; none, without a look, where it cannot raise one above it.
-
-    Args:
-        W: the matrix.
-        largest: eigenvalue of W^T W.
-        gain: as of `gain`.
-        edge: above which eigenvalues are counted.
-        backend: of a full solution.
-    """
-    return 0 if largest + gain <= edge else centered_above(W, edge, backend)
-
-
-def centered_above(W: Matrix, edge: float, backend: str = lapack.BEST) -> int:
-    """Eigenvalues above the edge when the mean is subtracted, from all of them."""
+def _centered_exact(W: Matrix, edge: float, backend: str) -> int:
+    """The same from all eigenvalues."""
     n, m = W.shape
     mean = float(_column_sums(W.blocks(), m).sum()) / (n * m)
     found = _spectrum(lambda: (np.subtract(block, mean, out=block) for block in W.blocks()), W.shape, backend)
