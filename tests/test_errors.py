@@ -82,6 +82,16 @@ def test_an_undecodable_byte_of_a_file_name_shows_as_that_byte() -> None:
     assert escape("\ud800\U000e0001") == r"\ud800\U000e0001"
 
 
+@pytest.mark.parametrize(
+    "text", ["::error::x", " ::set-output name=a::b", "##[error]x", "##vso[task.complete]", "\t::warning::"]
+)
+def test_no_line_begins_with_a_command_of_a_ci_runner(text: str) -> None:
+    shown = escape(text)
+    assert not shown.strip().startswith(("::", "##"))
+    assert escape(shown) == shown
+    assert escape("a::b ## c") == "a::b ## c"
+
+
 @given(st.text(st.characters(exclude_categories=[])))
 def test_escaped_text_is_printable_valid_unicode_and_one_line(text: str) -> None:
     shown = escape(text)

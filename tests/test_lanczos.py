@@ -33,7 +33,7 @@ def drawn(n: int, m: int, kind: str) -> NDArray[np.float32]:
     return W.astype(np.float32)
 
 
-def exact(W: NDArray[np.float32]) -> Values:
+def exact(W: NDArray[np.float32] | Values) -> Values:
     return np.asarray(np.linalg.svd(W.astype(np.float64), compute_uv=False) ** 2)
 
 
@@ -100,6 +100,18 @@ def test_the_inertia_counts_what_lanczos_cannot() -> None:
     assert own.above == 300
     assert own.above_centered == int(np.count_nonzero(centered > edge))
     assert upper_end(matrix(W), edge, np.random.default_rng(1), "numpy").above == 300
+
+
+@pytest.mark.parametrize("mean", [100.0, 500.0, 5000.0])
+@pytest.mark.parametrize("shape", [(500, 300), (800, 700), (1300, 1100)])
+def test_an_edge_far_below_the_largest_is_seen(shape: tuple[int, int], mean: float) -> None:
+    """The rounding of X in single precision is above an edge that is 1e-7 of its largest eigenvalue."""
+    W = (drawn(*shape, "noise") + np.float32(mean)).astype(np.float32)
+    edge = tracy_widom.edge(*shape, 0.01) * 1.05
+    values, centered = exact(W), exact(W.astype(np.float64) - W.mean(dtype=np.float64))
+    found = upper_end(matrix(W), edge, np.random.default_rng(1))
+    assert (found.above, found.above_centered) == (np.count_nonzero(values > edge), np.count_nonzero(centered > edge)) == (1, 0)
+    assert upper.centered_above(matrix(W), found.largest, edge, np.random.default_rng(1)) == 0
 
 
 def test_without_convergence_all_eigenvalues_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:

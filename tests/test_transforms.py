@@ -255,7 +255,7 @@ def test_the_traps_of_taps_are_counted_over_the_pool(save: Writer) -> None:
     assert not difference.any(), "the other taps stay"
 
 
-def test_the_count_of_traps_is_that_of_what_is_left() -> None:
+def test_traps_are_above_the_edge_of_the_permuted_matrix_as_it_is() -> None:
     noise = ww.spectrum(gaussian(400, 200)).eigenvalues
     assert trap_count(noise, 400, 1, 1e-12) == 0
     planted = np.sort(np.concatenate([noise[:-3], noise[-1] * np.array([1.5, 3.0, 40.0])]))

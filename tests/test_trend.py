@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 import ww_static as ww
 from conftest import Writer
 from ww_static import schema
+from ww_static.accuracies import accuracies
+from ww_static.errors import UsageError
 from ww_static.executors import InlineExecutor
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.ranking import Correlation, correlation, kendall, spearman
@@ -64,6 +67,14 @@ def test_rows_are_in_natural_order_and_hold_means_and_changes(folder: Path) -> N
     assert second.d_alpha == pytest.approx(second.alpha - first.alpha)
     assert third.rel_delta_max > second.rel_delta_max
     assert result.summary["accuracy"] is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_table_that_is_no_file_is_refused_at_once(folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises((UsageError, OSError)):
+            accuracies(str(path), [])
 
 
 def test_accuracies_are_correlated_with_their_interval(folder: Path) -> None:

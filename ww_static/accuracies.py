@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
+import stat
 from collections.abc import Sequence
 
 from ww_static.errors import UsageError, escape
@@ -25,27 +27,34 @@ def accuracies(path: str, sources: Sequence[Source]) -> list[float]:
         UsageError: the file is no such table, or does not say one number for each checkpoint and nothing about others.
         OSError: it cannot be read.
     """
-    if os.path.getsize(path) > _MOST_BYTES:
-        raise UsageError(f"{escape(path)}: {os.path.getsize(path)} bytes, limit {_MOST_BYTES}")
     known = _names(sources)
     found: dict[int, float] = {}
     try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            lines = csv.reader(stream, strict=True)
-            header = [one.strip() for one in next(lines, [])]
-            if header != _HEADER:
-                raise UsageError(
-                    f"{escape(path)}: the first line is '{escape(','.join(header))[:80]}', not 'checkpoint,accuracy'"
-                )
-            for line in lines:
-                if line:
-                    _take(line, f"{escape(path)}, line {lines.line_num}", known, found)
+        lines = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+        header = [one.strip() for one in next(lines, [])]
+        if header != _HEADER:
+            raise UsageError(f"{escape(path)}: the first line is '{escape(','.join(header))[:80]}', not 'checkpoint,accuracy'")
+        for line in lines:
+            if line:
+                _take(line, f"{escape(path)}, line {lines.line_num}", known, found)
     except (csv.Error, UnicodeDecodeError) as error:
         raise UsageError(f"{escape(path)}: is no CSV table: {error}") from error
     for number, source in enumerate(sources):
         if number not in found:
             raise UsageError(f"{escape(path)}: says nothing about checkpoint '{escape(source.model_id)}'")
     return [found[number] for number in range(len(sources))]
+
+
+def _text(path: str) -> str:
+    """The text of a regular file of at most 16 MiB."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer would be waited for
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UsageError(f"{escape(path)}: is no regular file")
+        read = stream.read(_MOST_BYTES + 1)
+    if len(read) > _MOST_BYTES:
+        raise UsageError(f"{escape(path)}: more than {_MOST_BYTES} bytes")
+    return read.decode("utf-8-sig")
 
 
 def _names(sources: Sequence[Source]) -> dict[str, int | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class WWStaticError(Exception):
     """Root of the tree: catch this to catch everything that ww-static raises on purpose."""
@@ -77,15 +79,18 @@ def as_format_error(error: BaseException) -> FormatError:
     return FormatError("internal_error", "", f"{type(error).__name__}: {error}; this is a bug of ww-static"[:500])
 
 
+_COMMAND = re.compile(r"^(\s*)([:#])(?=\2)")  # ::set-output, ##[error], ##vso[ ...
+
+
 def escape(text: str) -> str:
     """`text` with control, bidirectional and undecodable characters written as escapes, on one line.
 
     Names and paths in model files are hostile text: everything that reaches a terminal, a log or a table cell
-    goes through here.
+    goes through here. What a CI runner would take for a command at the beginning of a line is broken.
     """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_escape_character(character) for character in text)
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(_escape_character(character) for character in text)
+    return _COMMAND.sub(lambda found: f"{found[1]}\\x{ord(found[2]):02x}", text)
 
 
 def _escape_character(character: str) -> str:

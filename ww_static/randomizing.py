@@ -181,7 +181,7 @@ class _Source:
         for number, (one, gain) in enumerate(zip(found.spectra, found.gains, strict=True)):
             if float(one.eigenvalues[-1]) + gain > edge:
                 W, generator = found.only or self.matrix(found.replica, number)
-                centered += upper.centered_above(W, edge, generator, self.backend)
+                centered += upper.centered_above(W, float(one.eigenvalues[-1]), edge, generator, self.backend)
                 del W
         traps = len(values) - int(np.searchsorted(values, edges.tw_edge, side="right"))
         return Replica(float(values[-1]), traps, centered, values)

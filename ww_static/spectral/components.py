@@ -53,9 +53,7 @@ def _cut(pairs: Eigenvectors, first: int, stop: int) -> Cut:
 
 
 def trap_count(eigenvalues: NDArray[np.float64], n: int, matrices: int, floor: float) -> int | Missing:
-    """How many of the largest eigenvalues of permuted matrices have to go until none is above the Tracy-Widom edge (1 %).
-
-    The edge is that of what is left, where those that went are zeros.
+    """How many eigenvalues of permuted matrices are above their Tracy-Widom edge (1 %), the edge of them as they are.
 
     Args:
         eigenvalues: float64, shape (m,), ascending, those of several matrices of one shape pooled.
@@ -66,12 +64,5 @@ def trap_count(eigenvalues: NDArray[np.float64], n: int, matrices: int, floor: f
     Returns:
         The count; or Missing: the reason of `bulk`.
     """
-    gone = 0
-    while True:
-        left = np.concatenate([np.zeros(gone), eigenvalues[: len(eigenvalues) - gone]])
-        found = bulk(left, n, matrices, floor)
-        if isinstance(found, Missing):
-            return gone or found
-        if found.num_spikes == 0:
-            return gone
-        gone += found.num_spikes
+    found = bulk(eigenvalues, n, matrices, floor)
+    return found if isinstance(found, Missing) else found.num_spikes

@@ -19,6 +19,7 @@ from ww_static.spectral.gram import Blocks, block_rows, gram, mirror
 SMALL = 256  # columns up to which all eigenvalues cost no more than the largest
 _GRAM = 1024  # columns up to which X is formed: products with it cost less than passes over W
 _RESIDUAL = 1e-4  # of a vector v of Lanczos: ||W v||^2 is then known to 1e-6, its square over the gap to the next value
+_FAR = 1e3  # lambda_max over the edge, above which the rounding of X in single precision, 1e-6 lambda_max, may hide the edge
 _CACHED = 2**18  # elements of W that stay in the processor's cache between W v and W^T (W v)
 
 Vector = NDArray[np.float64]
@@ -105,7 +106,7 @@ def upper_end(W: Matrix, edge: float, generator: np.random.Generator, backend: s
 
     All eigenvalues up to M = 256. Above, the largest one by Lanczos in single precision, on X up to M = 1024 and on W beyond, and then
     as ||W v||^2 in double precision, right to about 1e-7; the count from X by its inertia, else by Lanczos, too. All eigenvalues when
-    it does not converge.
+    it does not converge, and when the largest one is so far above the edge that single precision does not see the edge.
 
     Args:
         W: the matrix.
@@ -124,6 +125,7 @@ def upper_end(W: Matrix, edge: float, generator: np.random.Generator, backend: s
         )
         if top is not None:
             largest = sum(float(np.square(block @ top.vectors[0]).sum()) for block in W.blocks())
+        if top is not None and largest <= _FAR * edge:
             above = 0
             if largest > edge:
                 above = max(1, top.above if sums.X is None else _count_above(sums.X, limit, backend))
@@ -135,9 +137,13 @@ def upper_end(W: Matrix, edge: float, generator: np.random.Generator, backend: s
     return Upper(float(found[-1]), _count(found, edge), centered)
 
 
-def centered_above(W: Matrix, edge: float, generator: np.random.Generator, backend: str = lapack.BEST) -> int:
-    """Eigenvalues above the edge when the mean is subtracted; the arguments and errors are those of `upper_end`."""
-    if W.shape[1] <= SMALL:
+def centered_above(W: Matrix, largest: float, edge: float, generator: np.random.Generator, backend: str = lapack.BEST) -> int:
+    """Eigenvalues above the edge when the mean is subtracted; the other arguments and errors are those of `upper_end`.
+
+    Args:
+        largest: eigenvalue of W^T W.
+    """
+    if W.shape[1] <= SMALL or largest > _FAR * edge:
         return _centered_exact(W, edge, backend)
     return _centered(W, _single(W, backend), edge, math.ldexp(edge, -2 * W.exponent), generator, backend)
 
