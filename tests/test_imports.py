@@ -115,7 +115,7 @@ FLOORS = (
     ("results", "delivery"),
     ("api",),
     ("calibration", "transforming", "comparing"),
-    ("trending",),
+    ("trending", "cli_runs"),
     ("cli_laws", "cli_transforms", "cli_compare"),
     ("cli", "testing"),
     ("__main__",),

@@ -128,7 +128,8 @@ def test_an_unreadable_checkpoint_is_a_row_and_exits_3(folder: Path) -> None:
     assert "step-10.safetensors: " in done.stderr
     document = json.loads(done.stdout)
     assert [row["status"] for row in document["trend"]] == ["success", "error", "success"]
-    assert [row["paired"] for row in document["trend"]] == [None, 0, 0]
+    assert [row["paired"] for row in document["trend"]] == [None, None, None]
+    assert [row["identical"] for row in document["trend"]] == [None, None, None]
 
 
 def test_the_same_bytes_for_any_number_of_workers(folder: Path, tmp_path: Path) -> None:

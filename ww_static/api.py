@@ -103,13 +103,7 @@ def analyze(
         min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, fit=fit, xmax=xmax, top_k=top_k, cross_check=cross_check, precision=precision, seed=seed,
         full_replicas=full_replicas, blas_threads=blas_threads,
     )  # fmt: skip
-    settings = Settings(
-        jobs=None if jobs == "auto" else job_count(jobs),
-        max_memory=None if max_memory is None else parse_bytes(max_memory),
-        limits=limits or Limits(),
-        readers=reader_names(readers),
-        timeout=seconds(timeout),
-    )
+    settings = settings_of(jobs, max_memory, readers, limits, timeout)
     with executors.hired(engine.most_workers(settings, options), executor) as crew:
         sources = planning.locate(_paths(paths), settings, crew)
         if base is not None:
@@ -184,7 +178,7 @@ def describe(
         UsageError: an option means nothing.
     """
     options = Options(layers=texts(layers), kinds=texts(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv)
-    settings = Settings(jobs=None, limits=limits or Limits(), readers=reader_names(readers), timeout=seconds(timeout))
+    settings = settings_of("auto", None, readers, limits, timeout)
     with executors.hired(engine.most_workers(settings, options), executor) as crew:
         sources = planning.locate(_paths(paths), settings, crew)
         result = describe_sources(sources, options, settings, crew)
@@ -281,6 +275,23 @@ def _paths(paths: Paths) -> list[str]:
     if isinstance(paths, (str, os.PathLike)):
         return [os.fspath(paths)]
     return [os.fspath(path) for path in paths]
+
+
+def settings_of(
+    jobs: int | str, max_memory: int | str | None, readers: Sequence[str] | None, limits: Limits | None, timeout: float
+) -> Settings:
+    """How a run is carried out, from what a caller says.
+
+    Raises:
+        UsageError: one of these means nothing.
+    """
+    return Settings(
+        jobs=None if jobs == "auto" else job_count(jobs),
+        max_memory=None if max_memory is None else parse_bytes(max_memory),
+        limits=limits or Limits(),
+        readers=reader_names(readers),
+        timeout=seconds(timeout),
+    )
 
 
 def reader_names(names: Sequence[str] | None) -> tuple[str, ...] | None:

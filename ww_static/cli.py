@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -49,10 +49,15 @@ from ww_static.cli_options import (
     XmaxOption,
     split,
 )
+from ww_static.cli_runs import INTERRUPTED, Talk, finish, settings_of
 from ww_static.errors import FormatError, UsageError, escape
 from ww_static.version import __version__
 
-USAGE, UNREADABLE, BUG, INTERRUPTED = 2, 3, 4, 130
+if TYPE_CHECKING:
+    from ww_static.options import Options
+    from ww_static.plan import Settings
+
+USAGE, UNREADABLE, BUG = 2, 3, 4
 
 _EPILOG = """\
 Exit codes: 0 read and analysed; 2 usage; 3 something was unreadable, inconclusive, or there was nothing to analyse;
@@ -132,10 +137,7 @@ def analyze(
     ww-static analyze models/ --kinds attention --format json | jq .summary
     """  # noqa: D301  (a backslash b keeps the lines apart)
     starting.begin()
-    from ww_static import api, delivery, engine, executors, planning
-    from ww_static.options import Options, parse_bytes
-    from ww_static.plan import Settings
-    from ww_static.progress import display
+    from ww_static.options import Options
 
     flags = {"randomize": randomize, "vectors": vectors, "bootstrap": bootstrap, "gof": gof}
     options = Options(
@@ -143,35 +145,28 @@ def analyze(
         min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, fit=fit, xmax=xmax, top_k=top_k, cross_check=cross_check, precision=precision, seed=seed,
         full_replicas=full_replicas, blas_threads=blas_threads,
     )  # fmt: skip
-    settings = Settings(
-        jobs=None if jobs == "auto" else api.job_count(jobs),
-        max_memory=None if max_memory is None else parse_bytes(max_memory),
-        readers=api.reader_names(split(readers) or None),
-        timeout=api.seconds(timeout),
-    )
-    delivery.check_outputs(output, output_format.value)
+    settings = settings_of(jobs, max_memory, readers, timeout)
+    _analyze(paths, base, options, settings, Talk(output, output_format, progress, color, quiet, verbose))
+
+
+def _analyze(paths: Sequence[str], base: str | None, options: Options, settings: Settings, talk: Talk) -> NoReturn:
+    """What `analyze` does when its options are known."""
+    from ww_static import api, delivery, engine, executors, planning
+    from ww_static.progress import display
+
+    delivery.check_outputs(talk.output, talk.output_format.value)
     named = _paths(paths)
-    stream = output_format is Format.JSONL and not output
-    lines = delivery.Lines()
-    with executors.hired(engine.most_workers(settings, options), wait=False) as crew, display(progress.value, quiet) as shown:
+    lines = delivery.Lines() if talk.output_format is Format.JSONL and not talk.output else None
+    crew_size = engine.most_workers(settings, options)
+    with executors.hired(crew_size, wait=False) as crew, display(talk.progress.value, talk.quiet) as shown:
         sources = planning.locate(named, settings, crew)
         if base is not None:
             sources, options = api.on_base(base, sources, options, settings, crew)
-        delivery.prepare(output, output_format.value)
-        on_row = lines if stream else None
-        result = api.analyze_sources(sources, options, settings, crew, progress=shown, on_row=on_row, keep_partial=True)
-    if stream:
+        delivery.prepare(talk.output, talk.output_format.value)
+        result = api.analyze_sources(sources, options, settings, crew, progress=shown, on_row=lines, keep_partial=True)
+    if lines is not None:
         lines.finish(result)
-    delivery.deliver(
-        result,
-        sources,
-        output=output,
-        stdout=None if stream else output_format.value,
-        color=color.value,
-        verbose=verbose,
-        quiet=quiet,
-    )
-    raise typer.Exit(INTERRUPTED if result.interrupted else result.exit_code)
+    finish(result, sources, talk, printed=lines is not None)
 
 
 @app.command()
@@ -200,21 +195,17 @@ def describe(
     starting.begin()
     from ww_static import api, delivery, engine, executors, planning
     from ww_static.options import Options
-    from ww_static.plan import Settings
     from ww_static.progress import display
 
     options = Options(layers=tuple(layers or ()), kinds=split(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv)
     delivery.check_outputs(output, output_format.value)
-    settings = Settings(jobs=None, readers=api.reader_names(split(readers) or None), timeout=api.seconds(timeout))
+    settings = settings_of("auto", None, readers, timeout)
     named = _paths(paths)
     with executors.hired(engine.most_workers(settings, options), wait=False) as crew, display(progress.value, quiet) as shown:
         sources = planning.locate(named, settings, crew)
         delivery.prepare(output, output_format.value)
         result = api.describe_sources(sources, options, settings, crew, progress=shown)
-    delivery.deliver(
-        result, sources, output=output, stdout=output_format.value, color=color.value, verbose=verbose, quiet=quiet
-    )
-    raise typer.Exit(result.exit_code)
+    finish(result, sources, Talk(output, output_format, progress, color, quiet, verbose))
 
 
 @readers_app.command("list")

@@ -31,8 +31,7 @@ from ww_static.cli_options import (
     VerboseOption,
     split,
 )
-
-INTERRUPTED = 130
+from ww_static.cli_runs import Talk, finish, settings_of
 
 
 def compare(
@@ -65,21 +64,15 @@ def compare(
     ww-static compare before/ after/ --bootstrap -o pairs.parquet
     """  # noqa: D301  (a backslash b keeps the lines apart)
     starting.begin()
-    from ww_static import api, comparing, delivery, engine, executors, planning
-    from ww_static.options import Options, parse_bytes
-    from ww_static.plan import Settings
+    from ww_static import comparing, delivery, engine, executors, planning
+    from ww_static.options import Options
     from ww_static.progress import display
 
     options = Options(
         metrics=(*split(metrics), *(("bootstrap",) if bootstrap else ())), layers=tuple(layers or ()), kinds=split(kinds),
         conv=conv, esd_norm=esd_norm, seed=seed, blas_threads=blas_threads,
     )  # fmt: skip
-    settings = Settings(
-        jobs=None if jobs == "auto" else api.job_count(jobs),
-        max_memory=None if max_memory is None else parse_bytes(max_memory),
-        readers=api.reader_names(split(readers) or None),
-        timeout=api.seconds(timeout),
-    )
+    settings = settings_of(jobs, max_memory, readers, timeout)
     delivery.check_outputs(output, output_format.value)
     with executors.hired(engine.most_workers(settings, options), wait=False) as crew, display(progress.value, quiet) as shown:
         sources = planning.locate_each([old, new], settings, crew)
@@ -87,10 +80,7 @@ def compare(
             sources, options = comparing.adapted(sources, options)
         delivery.prepare(output, output_format.value)
         result = comparing.compare_sources(sources, options, settings, crew, progress=shown, keep_partial=True)
-    delivery.deliver(
-        result, sources, output=output, stdout=output_format.value, color=color.value, verbose=verbose, quiet=quiet
-    )
-    raise typer.Exit(INTERRUPTED if result.interrupted else result.exit_code)
+    finish(result, sources, Talk(output, output_format, progress, color, quiet, verbose))
 
 
 def trend(
@@ -128,29 +118,20 @@ def trend(
     ww-static trend checkpoints/ --accuracy accuracy.csv -o trend.parquet
     """  # noqa: D301
     starting.begin()
-    from ww_static import api, delivery, engine, executors, trending
+    from ww_static import delivery, engine, executors, trending
     from ww_static.accuracies import accuracies
-    from ww_static.options import Options, parse_bytes
-    from ww_static.plan import Settings
+    from ww_static.options import Options
     from ww_static.progress import display
 
     options = Options(
         metrics=split(metrics), layers=tuple(layers or ()), kinds=split(kinds), conv=conv, esd_norm=esd_norm, seed=seed,
         blas_threads=blas_threads,
     )  # fmt: skip
-    settings = Settings(
-        jobs=None if jobs == "auto" else api.job_count(jobs),
-        max_memory=None if max_memory is None else parse_bytes(max_memory),
-        readers=api.reader_names(split(readers) or None),
-        timeout=api.seconds(timeout),
-    )
+    settings = settings_of(jobs, max_memory, readers, timeout)
     delivery.check_outputs(output, output_format.value)
     with executors.hired(engine.most_workers(settings, options), wait=False) as crew, display(progress.value, quiet) as shown:
         sources = trending.series(paths, settings, crew)
         reached = accuracies(accuracy, sources) if accuracy is not None else None
         delivery.prepare(output, output_format.value)
         result = trending.trend_sources(sources, reached, options, settings, crew, progress=shown, keep_partial=True)
-    delivery.deliver(
-        result, sources, output=output, stdout=output_format.value, color=color.value, verbose=verbose, quiet=quiet
-    )
-    raise typer.Exit(INTERRUPTED if result.interrupted else result.exit_code)
+    finish(result, sources, Talk(output, output_format, progress, color, quiet, verbose))

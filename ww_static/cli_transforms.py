@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -29,6 +28,7 @@ from ww_static.cli_options import (
     VerboseOption,
     split,
 )
+from ww_static.cli_runs import Talk, finish
 
 if TYPE_CHECKING:
     from ww_static.results import Result
@@ -81,7 +81,7 @@ def smooth(
         transforming.smooth, path, output, method=method, percent=percent, layers=layers or (), kinds=split(kinds), jobs=jobs,
         max_memory=max_memory, readers=split(readers) or None, timeout=timeout,
     )  # fmt: skip
-    _run(call, path, _Talk(output_format, progress, color, quiet, verbose))
+    _run(call, path, Talk(None, output_format, progress, color, quiet, verbose))
 
 
 def sharpen(
@@ -112,21 +112,10 @@ def sharpen(
         transforming.sharpen, path, output, seed=seed, layers=layers or (), kinds=split(kinds), jobs=jobs,
         max_memory=max_memory, readers=split(readers) or None, timeout=timeout,
     )  # fmt: skip
-    _run(call, path, _Talk(output_format, progress, color, quiet, verbose))
+    _run(call, path, Talk(None, output_format, progress, color, quiet, verbose))
 
 
-@dataclass(frozen=True, slots=True)
-class _Talk:
-    """What is said, and how."""
-
-    output_format: Format
-    progress: Progress
-    color: Color
-    quiet: bool
-    verbose: bool
-
-
-def _run(call: Callable[..., Result], path: str, talk: _Talk) -> NoReturn:
+def _run(call: Callable[..., Result], path: str, talk: Talk) -> NoReturn:
     from ww_static import delivery
     from ww_static.models import Source
     from ww_static.progress import display
@@ -135,7 +124,4 @@ def _run(call: Callable[..., Result], path: str, talk: _Talk) -> NoReturn:
     with display(talk.progress.value, talk.quiet) as shown:
         result = call(progress=shown)
     sources = [Source(path, os.path.basename(path), str(result.rows[0].model_id))]
-    delivery.deliver(
-        result, sources, output=None, stdout=talk.output_format.value, color=talk.color.value, verbose=talk.verbose, quiet=talk.quiet
-    )  # fmt: skip
-    raise typer.Exit(result.exit_code)
+    finish(result, sources, talk)

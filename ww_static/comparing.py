@@ -9,11 +9,11 @@ from concurrent.futures import Executor
 from dataclasses import replace
 
 from ww_static import engine, executors, planning
-from ww_static.api import exit_code, job_count, reader_names, seconds, texts
+from ww_static.api import exit_code, settings_of, texts
 from ww_static.comparison import Comparison, Shown, Side, counts, inconclusive, sides
 from ww_static.errors import UsageError
 from ww_static.models import Source
-from ww_static.options import Options, parse_bytes
+from ww_static.options import Options
 from ww_static.plan import Settings
 from ww_static.protocol import Limits
 from ww_static.results import Result
@@ -66,13 +66,7 @@ def compare(
         metrics=(*texts(metrics), *(("bootstrap",) if bootstrap else ())), layers=texts(layers), kinds=texts(kinds), conv=conv,
         esd_norm=esd_norm, seed=seed, blas_threads=blas_threads,
     )  # fmt: skip
-    settings = Settings(
-        jobs=None if jobs == "auto" else job_count(jobs),
-        max_memory=None if max_memory is None else parse_bytes(max_memory),
-        limits=limits or Limits(),
-        readers=reader_names(readers),
-        timeout=seconds(timeout),
-    )
+    settings = settings_of(jobs, max_memory, readers, limits, timeout)
     with executors.hired(engine.most_workers(settings, options), executor) as crew:
         sources = planning.locate_each([os.fspath(old), os.fspath(new)], settings, crew)
         if adapter:

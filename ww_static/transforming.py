@@ -21,7 +21,7 @@ from ww_static.dispatch import Crew, Task, drain
 from ww_static.errors import FormatError, LimitError, UsageError, WorkerDiedError, as_format_error
 from ww_static.executors import WorkerExecutor
 from ww_static.layers import LayerView
-from ww_static.options import Options, parse_bytes
+from ww_static.options import Options
 from ww_static.placement import Placement, placement
 from ww_static.plan import Plan, Settings, stored_bytes
 from ww_static.protocol import Limits, TensorSpec
@@ -70,7 +70,7 @@ def smooth(
         OSError: the output cannot be written.
     """
     options = Options(layers=api.texts(layers), kinds=api.texts(kinds))
-    settings = _settings(jobs, max_memory, readers, limits, timeout)
+    settings = api.settings_of(jobs, max_memory, readers, limits, timeout)
     return transformed(path, output, smoothing(method, percent), options, settings, executor, progress)
 
 
@@ -99,20 +99,8 @@ def sharpen(
     Returns, Raises: as for `smooth`.
     """
     options = Options(layers=api.texts(layers), kinds=api.texts(kinds), seed=seed)
-    settings = _settings(jobs, max_memory, readers, limits, timeout)
+    settings = api.settings_of(jobs, max_memory, readers, limits, timeout)
     return transformed(path, output, SHARPEN, options, settings, executor, progress)
-
-
-def _settings(
-    jobs: int | str, max_memory: int | str | None, readers: Sequence[str] | None, limits: Limits | None, timeout: float
-) -> Settings:
-    return Settings(
-        jobs=None if jobs == "auto" else api.job_count(jobs),
-        max_memory=None if max_memory is None else parse_bytes(max_memory),
-        limits=limits or Limits(),
-        readers=api.reader_names(readers),
-        timeout=api.seconds(timeout),
-    )
 
 
 def transformed(

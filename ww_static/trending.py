@@ -13,13 +13,13 @@ from typing import Any
 
 from ww_static import engine, executors, findings, models, planning
 from ww_static.accuracies import accuracies
-from ww_static.api import exit_code, job_count, reader_names, seconds, texts
+from ww_static.api import exit_code, settings_of, texts
 from ww_static.columns.trend import TrendRow
 from ww_static.comparing import checked_sides
 from ww_static.comparison import Comparison, Shown, Side, counts, inconclusive
 from ww_static.errors import UsageError
 from ww_static.models import Source
-from ww_static.options import Options, parse_bytes
+from ww_static.options import Options
 from ww_static.plan import Settings
 from ww_static.protocol import Limits
 from ww_static.results import Result
@@ -68,13 +68,7 @@ def trend(
         metrics=texts(metrics), layers=texts(layers), kinds=texts(kinds), conv=conv, esd_norm=esd_norm, seed=seed,
         blas_threads=blas_threads,
     )  # fmt: skip
-    settings = Settings(
-        jobs=None if jobs == "auto" else job_count(jobs),
-        max_memory=None if max_memory is None else parse_bytes(max_memory),
-        limits=limits or Limits(),
-        readers=reader_names(readers),
-        timeout=seconds(timeout),
-    )
+    settings = settings_of(jobs, max_memory, readers, limits, timeout)
     named = [os.fspath(paths)] if isinstance(paths, str | os.PathLike) else [os.fspath(path) for path in paths]
     with executors.hired(engine.most_workers(settings, options), executor) as crew:
         sources = series(named, settings, crew)
@@ -119,6 +113,8 @@ def trend_sources(
     for step in range(1, len(found)):
         if interrupted or run.interrupted:
             break
+        if found[step - 1].plan.error is not None or found[step].plan.error is not None:
+            continue  # nothing to compare: what changed is not known, which is something else than no pair
         shown.step()
         comparison = Comparison(found[step - 1], found[step], options, settings, run.backend, shown)
         interrupted = comparison.perform(executor, keep_partial)

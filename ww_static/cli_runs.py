@@ -1,0 +1,48 @@
+"""What the commands that read models share: how a run is set up from the options, and how its result leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from ww_static.cli_options import Color, Format, Progress, split
+
+if TYPE_CHECKING:
+    from ww_static.models import Source
+    from ww_static.plan import Settings
+    from ww_static.results import Result
+
+INTERRUPTED = 130  # the exit code
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """Where a result goes, and what is said on the way."""
+
+    output: Sequence[str] | None
+    output_format: Format
+    progress: Progress
+    color: Color
+    quiet: bool
+    verbose: bool
+
+
+def settings_of(jobs: str, max_memory: str | None, readers: str | None, timeout: float) -> Settings:
+    """How a run is carried out, from what the options say."""
+    from ww_static import api
+
+    return api.settings_of(jobs, max_memory, split(readers) or None, None, timeout)
+
+
+def finish(result: Result, sources: Sequence[Source], talk: Talk, *, printed: bool = False) -> NoReturn:
+    """Delivers a result and exits with its code; `printed` when stdout has its rows already."""
+    from ww_static import delivery
+
+    delivery.deliver(
+        result, sources, output=talk.output, stdout=None if printed else talk.output_format.value, color=talk.color.value,
+        verbose=talk.verbose, quiet=talk.quiet,
+    )  # fmt: skip
+    raise typer.Exit(INTERRUPTED if result.interrupted else result.exit_code)
