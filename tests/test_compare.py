@@ -9,10 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import jsonschema
@@ -23,7 +22,8 @@ import pytest
 import ww_static as ww
 from conftest import Note, Writer
 from support import bfloat16_bits
-from ww_static import comparing, pairing, planning, rows, schema
+from ww_static import comparing, comparison, pairing, planning, rows, schema
+from ww_static.comparison import Comparison
 from ww_static.differing import MEASURED
 from ww_static.engine import Progress
 from ww_static.executors import InlineExecutor
@@ -263,18 +263,22 @@ def test_the_same_bytes_for_any_number_of_workers(both: tuple[Path, Path], tmp_p
 
 
 @pytest.mark.parametrize("stage", ["analysis", "pairs"])
-def test_an_interruption_keeps_what_is_finished(both: tuple[Path, Path], stage: str) -> None:
-    settings, options, calls = Settings(), Options(), 0
+def test_an_interruption_keeps_what_is_finished(both: tuple[Path, Path], stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, options, begun, calls = Settings(), Options(), False, 0
+    perform = Comparison.perform
+
+    def watched(self: Comparison, *given: Any) -> bool:
+        nonlocal begun
+        begun = True
+        return perform(self, *given)
 
     def interrupt(progress: Progress) -> None:
         nonlocal calls
-        calls += comparing_has_begun() if stage == "pairs" else progress.done > 0
+        calls += begun if stage == "pairs" else progress.done > 0
         if calls == 2:
             raise KeyboardInterrupt
 
-    def comparing_has_begun() -> bool:
-        return any("perform" in frame.f_code.co_name and "comparison" in frame.f_code.co_filename for frame in frames())
-
+    monkeypatch.setattr(Comparison, "perform", watched)
     with InlineExecutor() as here:
         sources = planning.locate_each([str(path) for path in both], settings, here)
         result = comparing.compare_sources(sources, options, settings, here, progress=interrupt, keep_partial=True)
@@ -285,23 +289,44 @@ def test_an_interruption_keeps_what_is_finished(both: tuple[Path, Path], stage: 
     assert any(status == "success" for status, _ in states) == (stage == "pairs")
 
 
-def frames() -> Iterator[FrameType]:
-    """The calls that led here."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for the workers in /proc")
 def test_ctrl_c_ends_the_command_with_130(save: Writer) -> None:
     paths = [save({f"{i}.weight": random(i + k, 1500, 1500) for i in range(6)}, f"{k}.safetensors") for k in range(2)]
     command = [sys.executable, "-m", "ww_static", "compare", *map(str, paths), "--format", "json", "--jobs", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    time.sleep(3)
+    last = time.monotonic() + 60
+    while seconds_of_workers(process.pid) < 1 and process.poll() is None and time.monotonic() < last:
+        time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in said
+
+
+def seconds_of_workers(session: int) -> float:
+    """Processor time of the other processes of a session: they have begun to compute when it grows."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state = path.read_text().rpartition(")")[2].split()  # what follows the name
+            if int(state[3]) == session != int(path.parent.name):
+                ticks += int(state[11]) + int(state[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def test_equal_tensors_are_read_once_and_say_the_same(save: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = {"tall.weight": random(1, 60, 40), "wide.weight": random(2, 40, 60), "conv.weight": random(3, 24, 16, 3, 3)}
+    one, other = save(tensors, "one.safetensors"), save(tensors, "other.safetensors")
+    once = pairs_of(one, other)
+    monkeypatch.setattr(comparison, "_cut", lambda view: object())
+    twice = pairs_of(one, other)
+    assert {row.identical for row in once.values()} == {True}
+    for name, row in once.items():
+        assert (row.delta_norm, row.delta_spectral, row.spectral_w1, row.intruders) == (0, 0, 0, twice[name].intruders)
+        assert row.null_reasons == twice[name].null_reasons
+        assert row.null_reasons["delta_stable_rank"] == row.null_reasons["sqnr_db"] == "zero_delta"
+        for column in set(MEASURED) - set(row.null_reasons):
+            assert getattr(row, column) == pytest.approx(getattr(twice[name], column), abs=1e-7)
 
 
 @pytest.fixture

@@ -16,13 +16,14 @@ from ww_static.engine import Progress, Run
 from ww_static.errors import WorkerDiedError
 from ww_static.executors import WorkerExecutor
 from ww_static.gathering import failure
+from ww_static.layers import LayerView
 from ww_static.options import Options
-from ww_static.pairing import Paired
+from ww_static.pairing import Paired, PairJob
 from ww_static.plan import Plan, Settings
 from ww_static.rows import LayerRow
 from ww_static.spectral.extremes import safe_exponent
 from ww_static.surveys import Survey, joined
-from ww_static.tasks import PairJob, Target
+from ww_static.tasks import Target
 
 _NEEDS_BYTES = 2**26  # private memory that is set aside for finding out what pairs take
 
@@ -196,17 +197,23 @@ class Comparison:
                 self.rows[number] = self._finished(self.rows[number], found)
                 return ()
 
-            arguments = (*targets, self._job(pair.old, pair.new, need), self.budget.backend, self.options.blas_threads)
+            arguments = (
+                *targets,
+                self._job(self.rows[number], pair.old, pair.new, need),
+                self.budget.backend,
+                self.options.blas_threads,
+            )
             cost = costs.of_pair(view, need.flops)
             most = engine.ceiling(held, self.options, self.settings, self.budget)
             yield Task(tasks.compare_views, arguments, 0, cost, held, most, view.spec.name, done)
 
-    def _job(self, old: int, new: int, need: Need) -> PairJob:
+    def _job(self, row: Any, old: int, new: int, need: Need) -> PairJob:
         views = self.old.plan.views[old], self.new.plan.views[new]
         surveys = self.old.survey(old), self.new.survey(new)
         largest = max((one.moments.abs_max for one in surveys if one.moments is not None), default=0.0)
         step = surveys[1].squared_step if views[1].quantized else None
-        return PairJob(*views, safe_exponent(largest), step, self.budget.method(need), self.options.seed)
+        same = row.identical is True and _cut(views[0]) == _cut(views[1])
+        return PairJob(*views, safe_exponent(largest), step, self.budget.method(need), self.options.seed, same)
 
     def _finished(self, row: Any, found: Any) -> Any:
         if not isinstance(found, BaseException):
@@ -214,6 +221,11 @@ class Comparison:
         self._deaths += isinstance(found, WorkerDiedError) and self._deaths < engine.MOST_DEATHS
         reason, message = failure(found)
         return replace(row, status="failed", reason=reason, message=message)
+
+
+def _cut(view: LayerView) -> str:
+    """Which matrices of its tensors a view has."""
+    return repr((view.matrices, view.left))
 
 
 def counts(rows: Sequence[Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ww_static import dtypes, reading, resampling
 from ww_static.budget import Need, Room
 from ww_static.errors import FormatError, NonFiniteError, NotConvergedError
 from ww_static.layers import LayerView
+from ww_static.pairing import PairJob
 from ww_static.rows import PairRow
 from ww_static.seam import OpenCheckpoint
 from ww_static.spectral import lapack, ranks
@@ -26,8 +27,7 @@ from ww_static.spectral.difference import (
     difference_flops,
     sums_of,
 )
-from ww_static.spectral.eigen import Method
-from ww_static.spectral.gram import scaled
+from ww_static.spectral.gram import Blocks, scaled
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.similarity import Similarity
 
@@ -40,34 +40,25 @@ MEASURED = (
 )  # fmt: skip
 
 
-def compared(
-    checkpoints: tuple[OpenCheckpoint, OpenCheckpoint],
-    views: tuple[LayerView, LayerView],
-    exponent: int,
-    squared_step: float | None,
-    method: Method,
-    backend: str,
-    seed: int,
-) -> Any:
+def compared(checkpoints: tuple[OpenCheckpoint, OpenCheckpoint], job: PairJob, backend: str) -> Any:
     """A `PairRow` with the measured columns only: null with a reason where there is nothing to measure.
 
     Args:
-        checkpoints, views: the old ones and the new ones, of equal shapes.
-        exponent: of both, 0 unless elements are extreme.
-        squared_step: mean squared step of a quantized new tensor; None when it is not known.
-        method, backend: of the spectra.
-        seed: of the run.
+        checkpoints: the old one and the new one.
+        job: the views, of equal shapes.
+        backend: of the spectra.
     """
+    views = job.old, job.new
     try:
         if views[1].reason is not None:
             values = _of_elements(checkpoints, views)
         else:
-            generator = resampling.generators(views[1], seed, "compare")(0)
+            generator = resampling.generators(views[1], job.seed, "compare")(0)
             found = [
-                difference(_pair(checkpoints, views, number, exponent), method, backend, generator)
+                difference(_pair(checkpoints, job, number), job.method, backend, generator)
                 for number in range(len(views[1].matrices))
             ]
-            values = _columns(found, views[1], exponent) | _quantization(found, views[1], exponent, squared_step)
+            values = _columns(found, views[1], job.exponent) | _quantization(found, views[1], job.squared_step)
     except NonFiniteError:
         return PairRow(status="failed", reason="nonfinite")
     except NotConvergedError as error:
@@ -83,16 +74,15 @@ def compared(
     )
 
 
-def _pair(
-    checkpoints: tuple[OpenCheckpoint, OpenCheckpoint], views: tuple[LayerView, LayerView], number: int, exponent: int
-) -> Pair:
-    a, b = (
-        scaled(reading.view_blocks(checkpoint, view, number), exponent)
-        for checkpoint, view in zip(checkpoints, views, strict=True)
-    )
-    view = views[1]
-    assert view.sides is not None  # it has matrices
-    return Pair(a, b, max(view.sides), min(view.sides), view.sides[0] >= view.sides[1], exponent)
+def _pair(checkpoints: tuple[OpenCheckpoint, OpenCheckpoint], job: PairJob, number: int) -> Pair:
+    def blocks(checkpoint: OpenCheckpoint, view: LayerView) -> Blocks:
+        return scaled(reading.view_blocks(checkpoint, view, number), job.exponent)
+
+    a = blocks(checkpoints[0], job.old)
+    b = a if job.same else blocks(checkpoints[1], job.new)
+    sides = job.new.sides
+    assert sides is not None  # it has matrices
+    return Pair(a, b, max(sides), min(sides), sides[0] >= sides[1], job.exponent)
 
 
 def _of_elements(checkpoints: Sequence[OpenCheckpoint], views: Sequence[LayerView]) -> dict[str, Value]:
@@ -174,7 +164,7 @@ def _of_spaces(found: Spaces | Missing, square: float) -> dict[str, Value]:
     }
 
 
-def _quantization(found: Sequence[Difference], view: LayerView, exponent: int, squared_step: float | None) -> dict[str, Value]:
+def _quantization(found: Sequence[Difference], view: LayerView, squared_step: float | None) -> dict[str, Value]:
     """Where rounding puts the zeros of Wa, in units of W^T W: N s^2 to the law of a (N - r) x (M - r) noise matrix."""
     rank = ranks.hard_rank([found[0].a])
     reason = Missing("steps_unknown")

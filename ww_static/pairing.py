@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ww_static.layers import LayerView
+
+if TYPE_CHECKING:
+    from ww_static.spectral.eigen import Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,30 +26,58 @@ class Paired:
     pairing: str | None = None
 
 
-def pairs(old: Sequence[LayerView], new: Sequence[LayerView]) -> list[Paired]:
-    """Every view of both models once: those of the new model in their order, then the rest of the old one.
+@dataclass(frozen=True, slots=True)
+class PairJob:
+    """Two views to compare.
 
-    Names pair when they are equal. Where names are left over on both sides, one prefix may be removed from all those that
-    are left on one side, if there is exactly one prefix that makes any of them equal to one that is left on the other.
+    Attributes:
+        old, new: which matrices.
+        exponent: of both, 0 unless elements are extreme.
+        squared_step: of the new tensor, when it is quantized and its steps are known.
+        method: of the spectra.
+        seed: of the run.
+        same: the stored values are the same, and so are their matrices.
     """
-    names = {view.spec.name for view in old}, {view.spec.name for view in new}
-    left = names[0] - names[1], names[1] - names[0]
-    side, prefix = _prefix(*left)
+
+    old: LayerView
+    new: LayerView
+    exponent: int
+    squared_step: float | None
+    method: Method
+    seed: int
+    same: bool
+
+
+def pairs(old: Sequence[LayerView], new: Sequence[LayerView]) -> list[Paired]:
+    """Every view of both models once: those of the new model in their order, then the rest of the old one."""
+    known = counterparts((view.spec.name for view in old), (view.spec.name for view in new))
     places = {(view.spec.name, view.part): place for place, view in enumerate(old)}
     taken: set[int] = set()
     found = []
     for number, view in enumerate(new):
-        name, pairing = view.spec.name, "name"
-        if prefix and name in left[1]:
-            name = prefix + name if side == "old" else name.removeprefix(prefix)
-            pairing = f"name without prefix '{prefix}' of {side}"
-            if (side == "new" and name == view.spec.name) or name not in left[0]:
-                name, pairing = view.spec.name, "name"
+        name, pairing = known.get(view.spec.name, (view.spec.name, "name"))
         place = places.get((name, view.part))
         if place is not None:
             taken.add(place)
         found.append(Paired(place, number, pairing if place is not None else None))
     return found + [Paired(place, None) for place in range(len(old)) if place not in taken]
+
+
+def counterparts(old: Iterable[str], new: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """The old name of every new one that has a counterpart, and how the two were found.
+
+    Names pair when they are equal. Where names are left over on both sides, one prefix may be removed from all those that
+    are left on one side, if there is exactly one prefix that makes any of them equal to one that is left on the other.
+    """
+    before, after = set(old), set(new)
+    left = before - after, after - before
+    found = {name: (name, "name") for name in before & after}
+    side, prefix = _prefix(*left)
+    for name in left[1] if prefix else ():
+        other = prefix + name if side == "old" else name.removeprefix(prefix)
+        if other in left[0]:
+            found[name] = (other, f"name without prefix '{prefix}' of {side}")
+    return found
 
 
 def _prefix(old: set[str], new: set[str]) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from ww_static.budget import Need
 from ww_static.errors import FormatError, LimitError
 from ww_static.layers import LayerView
 from ww_static.options import Options
+from ww_static.pairing import PairJob
 from ww_static.plan import Settings
 from ww_static.rows import LayerRow
 from ww_static.seam import Identity, OpenCheckpoint
@@ -124,33 +125,13 @@ def spectra_of_matrices(target: Target, job: Job, part: slice, options: Options,
     return pickle.dumps(spectra)
 
 
-@dataclass(frozen=True, slots=True)
-class PairJob:
-    """Two views to compare.
-
-    Attributes:
-        old, new: which matrices.
-        exponent: of both, 0 unless elements are extreme.
-        squared_step: of the new tensor, when it is quantized and its steps are known.
-        method: of the spectra.
-        seed: of the run.
-    """
-
-    old: LayerView
-    new: LayerView
-    exponent: int
-    squared_step: float | None
-    method: Method
-    seed: int
-
-
 def compare_views(old: Target, new: Target, job: PairJob, backend: str, blas_threads: int) -> Any:
     """The measured columns of the `PairRow` of a pair of views of two models (a task; runs in any process)."""
     from ww_static import differing
 
     both = open_planned(old, beside=new), open_planned(new, beside=old)
     with confinement.blas_threads(blas_threads):
-        row = differing.compared(both, (job.old, job.new), job.exponent, job.squared_step, job.method, backend, job.seed)
+        row = differing.compared(both, job, backend)
     for checkpoint in both:
         checkpoint.check_unchanged()
     return row

@@ -74,7 +74,8 @@ class Pair:
     """Two matrices of one shape as streams.
 
     Attributes:
-        a, b: row blocks of the same heights, float64, shape (k, m), longer side streamed, finite where both are.
+        a, b: row blocks of the same heights, float64, shape (k, m), longer side streamed, finite where both are; one and the
+            same object when the matrices are known to be equal, of which everything is then taken once.
         n, m: longer and shorter side.
         tall: whether the rows of W are streamed, and not its columns.
         exponent: of W, whose blocks have been multiplied by 2^-exponent.
@@ -86,6 +87,11 @@ class Pair:
     m: int
     tall: bool
     exponent: int = 0
+
+    @property
+    def same(self) -> bool:
+        """Whether the two are one matrix."""
+        return self.a is self.b
 
     def blocks(self) -> Iterator[tuple[Matrix, Matrix]]:
         """The blocks of both, side by side."""
@@ -118,23 +124,27 @@ def difference(pair: Pair, method: Method, backend: str, generator: np.random.Ge
         NonFiniteError: an element is NaN or infinite.
         NotConvergedError: LAPACK gave up.
     """
-    spectra = [spectrum_of_blocks(one, pair.n, pair.m, 0, method, backend) for one in (pair.a, pair.b)]
+    a = spectrum_of_blocks(pair.a, pair.n, pair.m, 0, method, backend)
+    b = a if pair.same else spectrum_of_blocks(pair.b, pair.n, pair.m, 0, method, backend)
     sums = sums_of(pair.blocks())
-    spectral = _spectral(pair, backend, generator)
-    Xa, Xb = _gram(pair.a, pair.m, backend), _gram(pair.b, pair.m, backend)
+    spectral = 0.0 if pair.same else _spectral(pair, backend, generator)
+    Xa = _gram(pair.a, pair.m, backend)
+    Xb = Xa if pair.same else _gram(pair.b, pair.m, backend)
     alike = similarity(pair.blocks, Xa, Xb, pair.n, pair.tall)
     found = _spaces(pair, Xa, Xb, generator)
-    return Difference(sums, spectral, spectra[0], spectra[1], alike, found)
+    return Difference(sums, spectral, a, b, alike, found)
 
 
 def _spaces(pair: Pair, Xa: Matrix, Xb: Matrix, generator: np.random.Generator) -> Spaces | Missing:
     """The leading vectors of both, where they are unique."""
     if pair.m < TOP:
         return Missing("too_few_evals")
-    of_a, of_b = (leading(X, TOP, generator, _OF_VECTORS) for X in (Xa, Xb))
+    of_a = leading(Xa, TOP, generator, _OF_VECTORS)
+    of_b = of_a if pair.same else leading(Xb, TOP, generator, _OF_VECTORS)
     if not (_is_determined(of_a) and _is_determined(of_b)):
         return Missing("degenerate")
-    a, b = _vectors(pair.a, of_a, pair.n), _vectors(pair.b, of_b, pair.n)
+    a = _vectors(pair.a, of_a, pair.n)
+    b = a if pair.same else _vectors(pair.b, of_b, pair.n)
     short, long = agreement(a.short, b.short), agreement(a.long, b.long)
     left, right = (long, short) if pair.tall else (short, long)
     return Spaces(left, right, _intruders(pair, a, b, of_a, Xa), _aligned(pair, a))

@@ -34,7 +34,7 @@ def similarity(
 
     Args:
         blocks: pairs of row blocks of the two matrices, float64, shape (k, m), longer side streamed.
-        Xa, Xb: the Gram matrices of what is streamed, float64, shape (m, m), both triangles.
+        Xa, Xb: the Gram matrices of what is streamed, float64, shape (m, m), both triangles; one object when the matrices are one.
         n: longer side.
         tall: whether the rows of W are streamed, and not its columns.
 
@@ -52,9 +52,10 @@ def similarity(
         sizes = _norm(Ka) * _norm(Kb)
         return Similarity(min(1.0, plain), _ratio(_inner(Ka, Kb), sizes, _norm(Xa) * _norm(Xb)))
     m = len(Xa)
-    C, sum_a, sum_b = np.zeros((m, m)), np.zeros(m), np.zeros(m)
+    C, sum_a, sum_b = Xa.copy() if Xa is Xb else np.zeros((m, m)), np.zeros(m), np.zeros(m)
     for A, B in blocks():
-        C += A.T @ B
+        if Xa is not Xb:
+            C += A.T @ B
         sum_a += A.sum(axis=0)
         sum_b += B.sum(axis=0)
     plain = _norm(C) / math.sqrt(sizes)
