@@ -68,16 +68,19 @@ def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
     numbers = dtypes.storage_dtype(spec.dtype).family != "complex"
     total = Moments()
     steps = np.zeros(len(spec.shape))
+    rounding: float | None = None
     for window in reading.windows(spec.shape):
-        stored = checkpoint.read(spec, window)
+        stored, squared = checkpoint.read_rounded(spec, window)
+        if squared is not None:
+            rounding = (rounding or 0.0) + squared * (stored.size / math.prod(spec.shape))
         block = np.ascontiguousarray(stored).reshape(-1)
         digest.update(block.view(np.uint8).data)
         if numbers:
             total = merged(total, moments(dtypes.widen(block, reading.value_dtype(spec))))
         if spec.encoding == "quantized" and len(steps):
             steps += squared_steps(dtypes.widen(stored, reading.value_dtype(spec))) * (stored.size / math.prod(spec.shape))
-    squared = float(steps.max()) if spec.encoding == "quantized" and len(steps) else None
-    return Survey(digest.hexdigest(), total if numbers else None, squared_step=squared)
+    step = float(steps.max()) if spec.encoding == "quantized" and len(steps) else None
+    return Survey(digest.hexdigest(), total if numbers else None, squared_step=step, squared_rounding=rounding)
 
 
 def memory_needed(view: LayerView, backend: str = lapack.NUMPY, precision: str = "exact") -> int:

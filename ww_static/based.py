@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ww_static import dtypes, facts, lora, seam
+from ww_static import dtypes, facts, lora, pairing, seam
 from ww_static.errors import FormatError
 from ww_static.lora import Cut, Delta
 from ww_static.protocol import Finding, Limits, TensorSpec, Window
@@ -30,17 +31,31 @@ def open_model(path: str, limits: Limits, readers: Sequence[str] | None, base: s
     Raises:
         FormatError: one of the two cannot be read; for the base, `where` names it.
     """
-    model = seam.open_checkpoint(path, limits, readers)
     if base is None:
-        return model
-    try:
-        before = seam.open_checkpoint(base, limits, readers)
-    except FormatError as error:
-        model.close()
-        where = ": ".join(part for part in (f"base '{os.path.basename(base)}'", error.where) if part)
-        raise type(error)(error.category, where, error.problem, path) from error
-    made = _Adapted(model, before, limits) if lora.has_factors(model.tensors) else _Difference(model, before)
-    return OpenCheckpoint(Path(path), model.reader, made, limits)
+        return seam.open_checkpoint(path, limits, readers)
+    with ExitStack() as opened:
+        model = opened.enter_context(seam.open_checkpoint(path, limits, readers))
+        try:
+            before = opened.enter_context(seam.open_checkpoint(base, limits, readers))
+        except FormatError as error:
+            where = ": ".join(part for part in (f"base '{os.path.basename(base)}'", error.where) if part)
+            raise type(error)(error.category, where, error.problem, path) from error
+        made = _Adapted(model, before, limits) if lora.has_factors(model.tensors) else _Difference(model, before)
+        both = _Both(Path(path), model.reader, made, limits)
+        opened.pop_all()
+    return both
+
+
+class _Both(OpenCheckpoint):
+    """Two models as one, which know how their elements are rounded."""
+
+    def __init__(self, path: Path, reader: str, made: _Adapted | _Difference, limits: Limits) -> None:
+        super().__init__(path, reader, made, limits)
+        self._made = made
+
+    def read_rounded(self, spec: TensorSpec, window: Window = ()) -> tuple[NDArray[Any], float | None]:
+        """`read`, and the mean squared rounding of the elements of a tensor that both models make."""
+        return self._made.read_rounded(spec, window)
 
 
 class _Based:
@@ -53,28 +68,42 @@ class _Based:
 
     def close(self) -> None:
         """Closes both."""
-        self._model.close()
-        self._base.close()
+        try:
+            self._model.close()
+        finally:
+            self._base.close()
 
 
 class _Difference(_Based):
-    """W - W_base of every tensor that both have, by name."""
+    """W - W_base of every tensor that both have, by name or by name without a prefix."""
 
     def __init__(self, model: OpenCheckpoint, base: OpenCheckpoint) -> None:
         super().__init__(model, base)
-        known = {spec.name: spec for spec in base.tensors}
-        self.tensors = tuple(_changed(spec, known.get(spec.name)) for spec in model.tensors)
-        self._differing = {
-            one.name for one, own in zip(self.tensors, model.tensors, strict=True) if one.reason is None and _is_number(own)
+        named = pairing.counterparts((spec.name for spec in base.tensors), (spec.name for spec in model.tensors))
+        found = [base.spec(named[spec.name][0]) if spec.name in named else None for spec in model.tensors]
+        self.tensors = tuple(_changed(spec, other) for spec, other in zip(model.tensors, found, strict=True))
+        self._before = {  # of the tensors that are differences
+            spec.name: other
+            for spec, other, one in zip(model.tensors, found, self.tensors, strict=True)
+            if other is not None and one.reason is None and _is_number(spec)
         }
 
     def read(self, spec: TensorSpec, window: Window = ()) -> NDArray[Any]:
         """The window of the difference, float64; of other tensors as they are stored."""
-        own = self._model.spec(spec.name)
-        if spec.name not in self._differing:
+        own, before = self._model.spec(spec.name), self._before.get(spec.name)
+        if before is None:
             return self._model.read(own, window)
-        change: NDArray[Any] = _values(self._model, own, window) - _values(self._base, self._base.spec(spec.name), window)
+        change: NDArray[Any] = _values(self._model, own, window) - _values(self._base, before, window)
         return change
+
+    def read_rounded(self, spec: TensorSpec, window: Window = ()) -> tuple[NDArray[Any], float | None]:
+        """`read`, and the mean squared rounding of both tensors; None of a tensor that is no difference."""
+        own, before = self._model.spec(spec.name), self._before.get(spec.name)
+        if before is None:
+            return self._model.read(own, window), None
+        new, old = _values(self._model, own, window), _values(self._base, before, window)
+        change: NDArray[Any] = new - old
+        return change, _squared_rounding(new, own) + _squared_rounding(old, before)
 
 
 class _Adapted(_Based):
@@ -87,6 +116,7 @@ class _Adapted(_Based):
         known, _ = facts.of_adapter(model.path, known, limits)
         targets = {spec.name: spec for spec in base.tensors}
         self._deltas: dict[str, Delta] = {}
+        self._latest: tuple[str, tuple[NDArray[Any], NDArray[Any]]] | None = None
         merged: list[TensorSpec] = []
         for pair in lora.pairs(by_name, known).values():
             name = f"{pair.module.removeprefix(_PREFIX)}.weight"
@@ -122,22 +152,29 @@ class _Adapted(_Based):
         if delta is None:
             return self._model.read(self._model.spec(spec.name), window)
         rows, columns = (*window, *(slice(None),) * (2 - len(window)))
-        merged: NDArray[Any] = _values(self._base, self._base.spec(spec.name), window) + self._product(delta, rows, columns)
+        first, second = self._factors(spec.name, delta)
+        product = (1.0 if delta.factor is None else delta.factor) * (first[rows] @ second[columns].T)
+        merged: NDArray[Any] = _values(self._base, self._base.spec(spec.name), window) + product
         return merged
 
-    def _product(self, delta: Delta, rows: slice, columns: slice) -> NDArray[Any]:
-        """Some rows and columns of s B A, as the base keeps it."""
-        import numpy as np
+    def read_rounded(self, spec: TensorSpec, window: Window = ()) -> tuple[NDArray[Any], float | None]:
+        """`read`, and the mean squared rounding of the tensor of the base; None of the adapter's own tensors."""
+        values = self.read(spec, window)
+        if spec.name not in self._deltas:
+            return values, None
+        own = self._base.spec(spec.name)
+        return values, _squared_rounding(_values(self._base, own, window), own)
 
+    def _factors(self, name: str, delta: Delta) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The factors whose product is of the shape of the tensor of the base; those of the last tensor are kept."""
         from ww_static import reading
 
-        (a, b), left = delta.tensors, delta.left
-        assert left is not None  # `_target` has looked
-        B = np.concatenate(list(reading.streamed_blocks(self._model, b, left, "rows")()))
-        A = np.concatenate(list(reading.streamed_blocks(self._model, a, delta.parts[0].matrices[0], "columns")()))  # in x r
-        first, second = (A, B) if delta.turned else (B, A)
-        product: NDArray[Any] = (1.0 if delta.factor is None else delta.factor) * (first[rows] @ second[columns].T)
-        return product
+        if self._latest is None or self._latest[0] != name:
+            assert delta.left is not None  # `_target` has looked
+            self._latest = None  # never those of two tensors at once
+            B, A = reading.product_factors(self._model, delta.tensors, delta.left, delta.parts[0].matrices[0])
+            self._latest = (name, (A, B) if delta.turned else (B, A))
+        return self._latest[1]
 
 
 def _changed(spec: TensorSpec, base: TensorSpec | None) -> TensorSpec:
@@ -166,3 +203,18 @@ def _values(checkpoint: OpenCheckpoint, spec: TensorSpec, window: Window) -> NDA
     from ww_static import reading  # loads numpy, which a process that only shares out work does not need
 
     return dtypes.widen(checkpoint.read(spec, window), reading.value_dtype(spec))
+
+
+def _squared_rounding(values: NDArray[Any], spec: TensorSpec) -> float:
+    """Mean squared rounding of stored values: a twelfth of the squared step of codes, or what the type does to their squares."""
+    import numpy as np
+
+    from ww_static.spectral.steps import squared_steps
+    from ww_static.spectral.zeros import relative_rounding
+
+    if not values.size:
+        return 0.0
+    if spec.encoding == "quantized":
+        return float(squared_steps(values).max(initial=0.0)) / 12
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found by whoever looks at the values
+        return relative_rounding(dtypes.storage_dtype(spec.dtype).epsilon) * float(np.square(values).mean())

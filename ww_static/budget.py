@@ -6,6 +6,7 @@ workers or on what is free.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -118,7 +119,12 @@ def budget_of(views: Sequence[LayerView], options: Options, max_memory: int | No
     """The budget for some rows: `max_memory`, or a share of what the machine or container has."""
     overhead = memory.BASE_BYTES + len(views) * memory.ROW_BYTES + (options.blas_threads - 1) * memory.THREAD_BYTES
     if options.base is not None:
-        overhead += memory.BASED_BYTES
+        overhead += memory.BASED_BYTES + max((_factor_bytes(view) for view in views), default=0)
     if options.wants_esd:
         overhead += sum(memory.CURVES_BYTES + memory.EIGENVALUE_BYTES * (view.num_evals or 0) for view in views)
     return Budget(max_memory or int(memory.SHARE * memory.available_bytes()), overhead)
+
+
+def _factor_bytes(view: LayerView) -> int:
+    """Of the factors of an adapter, which are kept as float64 while the tensor that they change is read, and made from blocks."""
+    return 0 if view.left is None else 2 * 8 * sum(math.prod(spec.shape) for spec in view.tensors)

@@ -88,7 +88,7 @@ CODES: dict[str, Code] = {
     "nonfinite": Code("the tensor holds NaN or infinity", "verdict"),
     "rank_loss": Code("the rank is below M in some matrix", "verdict", _has_lost_rank),
     "quant_floor": Code(
-        "the rounding of stored codes, or of a type coarser than float32, hides the rank, or reaches into the tail",
+        "the rounding of stored codes, of a type coarser than float32, or of the two tensors of a difference, hides the rank, or reaches into the tail",
         "verdict",
         lambda seen: rounding_hides(seen.view, seen.tensor, seen.row),
     ),

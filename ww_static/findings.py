@@ -33,6 +33,8 @@ INCONCLUSIVE = frozenset(
 _LEFT_OUT = INCONCLUSIVE | {
     "unsafe_pickle", "unsupported", "corrupt", "size_mismatch", "truncated", "crc_mismatch", "bomb", "missing_part", "unread_part",
 }  # fmt: skip
+# Of a factor without its other half these leave something unread; of a tensor that a base does not have they say all there is.
+_UNPAIRED = ("no_pair", "shape_mismatch")
 _LINKS = ("path_escape", "unsafe_link")
 _EMPTY = ("nothing_to_analyse", "no_tensors")
 # Reasons that are worth a finding: reason -> its category.
@@ -60,7 +62,7 @@ def _leaves_out(finding: Finding) -> bool:
 
 def planned_findings(plan: Plan) -> list[FindingRow]:
     """What the header alone shows: tensors that nobody can read yet, and models with nothing to analyse."""
-    rows = [LayerRow(name=view.spec.name, status="skipped", reason=view.reason, dtype=view.spec.dtype, shape=view.spec.shape,
+    rows = [LayerRow(name=view.spec.name, kind=view.kind, status="skipped", reason=view.reason, dtype=view.spec.dtype, shape=view.spec.shape,
                      message=view.message, has_esd=view.reason is None) for view in plan.views]  # fmt: skip
     skipped = [row for row in rows if row.reason is not None and row.reason in INCONCLUSIVE]
     found = row_findings(plan, skipped) if skipped and any(row.has_esd for row in rows) else row_findings(plan, rows)
@@ -105,7 +107,12 @@ def _nothing(plan: Plan, rows: Sequence[LayerRow]) -> FindingRow:
 def _inconclusive(row: LayerRow) -> bool:
     if row.status == "failed":
         return row.reason != "nonfinite"
-    return row.status == "skipped" and row.reason in INCONCLUSIVE
+    return row.status == "skipped" and row.reason in INCONCLUSIVE and not _is_without_base(row)
+
+
+def _is_without_base(row: LayerRow) -> bool:
+    """Whether a tensor has nothing in the base that it could be subtracted from."""
+    return row.reason in _UNPAIRED and row.kind != "lora_delta"
 
 
 def _category(row: LayerRow) -> str | None:
@@ -113,6 +120,8 @@ def _category(row: LayerRow) -> str | None:
         return _FOUND.get(row.reason or "", row.reason)
     if row.reason in _FOUND:
         return _FOUND[row.reason]
+    if _is_without_base(row):
+        return row.reason
     if "constant_tensor" in (row.warning_codes or ()) or _rank_one(row):
         return "degenerate"
     return None
@@ -140,6 +149,9 @@ def _words(row: LayerRow) -> str:
         return "all eigenvalues are equal"
     if "constant_tensor" in (row.warning_codes or ()):
         return "all elements are equal"
+    if _is_without_base(row):
+        lacks = "no tensor of this name" if row.reason == "no_pair" else "another shape of it"
+        return f"{row.dtype} of shape {list(row.shape or ())}, and the base has {lacks}"
     if row.has_esd:
         return f"rank 1 of {row.num_evals if row.kind == 'lora_delta' else row.M} at the precision of {row.dtype}"
     return f"{row.dtype} of shape {list(row.shape or ())}: {row.reason}"

@@ -11,9 +11,11 @@ from ww_static.measured import Measured, Metric, Value, of_part
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.phases import ZERO_SHARE, Phase, phase, tail_class
 from ww_static.spectral.powerlaw import TailFit
-from ww_static.spectral.zeros import rounded_share, rounded_to, rounding_of_floats, zero_share
+from ww_static.spectral.zeros import rounded_share, rounded_to, rounding_of_floats, share_below_rounding, zero_share
 from ww_static.surveys import Survey
 from ww_static.tail_metrics import count_from
+
+_MOSTLY = 0.5  # of the eigenvalues of a difference: so many within reach of its rounding say nothing about its rank
 
 
 def with_phase(view: LayerView, tensor: Survey, row: Measured) -> Measured:
@@ -33,10 +35,12 @@ def with_phase(view: LayerView, tensor: Survey, row: Measured) -> Measured:
 
 def zeros_of(view: LayerView, tensor: Survey, row: Measured) -> float:
     """Share of the eigenvalues of a row, not all zero, that are zero but for the rounding of its stored weights."""
-    rounding = rounding_of(view, tensor)
+    rounding = _rounding(view, tensor, row)
+    exact = zero_share(row.eigenvalues, row.n, dtypes.storage_dtype(view.spec.dtype).epsilon, row.floor)
     if rounding is None:
-        return zero_share(row.eigenvalues, row.n, dtypes.storage_dtype(view.spec.dtype).epsilon, row.floor)
-    return rounded_share(row.eigenvalues, (view.m or 0) / row.n, rounding)
+        return exact
+    share = rounded_share(row.eigenvalues, (view.m or 0) / row.n, rounding)
+    return share if tensor.squared_rounding is None else max(share, exact)  # a difference may be rounded by arithmetic alone
 
 
 def rounding_of(view: LayerView, tensor: Survey) -> float | None:
@@ -52,15 +56,31 @@ def rounding_of(view: LayerView, tensor: Survey) -> float | None:
     return tensor.squared_step / 12 / found.mean_square
 
 
+def _rounding(view: LayerView, tensor: Survey, row: Measured) -> float | None:
+    """`rounding_of`; of a difference that of both its tensors over the mean square of the elements of the row.
+
+    Parts of one weight are rounded alike and may have changed by very different amounts, so the mean is not that of the tensor.
+    """
+    if tensor.squared_rounding is None:
+        return rounding_of(view, tensor)
+    square = row.in_units(row.total / (row.factor * row.n * (row.m + row.missing)))
+    return 0.0 if isinstance(square, Missing) or not square > 0 else tensor.squared_rounding / square
+
+
 def rounding_hides(view: LayerView, tensor: Survey, row: Measured) -> bool:
     """Whether the rounding of stored weights hides the rank, or makes eigenvalues as large as those of the fitted tail."""
     if view.left is not None or row.precision == "fast":
         return False
-    rounding = rounding_of(view, tensor)
+    rounding = _rounding(view, tensor, row)
     if rounding is None or not row.eigenvalues[-1] > 0:
         return False
-    reached = isinstance(row.fit, TailFit) and row.fit.xmin <= rounded_to(row.eigenvalues, rounding)
-    return reached or (not row.missing and zeros_of(view, tensor, row) >= ZERO_SHARE)
+    if isinstance(row.fit, TailFit) and row.fit.xmin <= rounded_to(row.eigenvalues, rounding):
+        return True
+    if row.missing:
+        return False
+    if tensor.squared_rounding is not None and share_below_rounding(row.eigenvalues, rounding) >= _MOSTLY:
+        return True
+    return rounded_share(row.eigenvalues, (view.m or 0) / row.n, rounding) >= ZERO_SHARE
 
 
 def _robust(compute: Callable[[Measured, TailFit], Value | Missing]) -> Metric:

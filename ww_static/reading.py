@@ -67,19 +67,35 @@ def view_blocks(checkpoint: OpenCheckpoint, view: LayerView, number: int) -> Blo
 def _product_blocks(checkpoint: OpenCheckpoint, view: LayerView, matrix: Matrix) -> Blocks:
     """s B A in row blocks, or its transpose when it is wide."""
     assert view.left is not None  # the caller has looked
-    (a, b), left, factor = view.tensors, view.left, 1.0 if view.factor is None else view.factor
+    tensors, left, factor = view.tensors, view.left, 1.0 if view.factor is None else view.factor
     tall = left.shape[0] >= matrix.shape[1]
 
     def blocks() -> Iterator[NDArray[Any]]:
-        import numpy as np
-
-        B = np.concatenate(list(streamed_blocks(checkpoint, b, left, "rows")()))
-        A = np.concatenate(list(streamed_blocks(checkpoint, a, matrix, "columns")()))  # in x r
+        B, A = product_factors(checkpoint, tensors, left, matrix)
         long, short = (B, A) if tall else (A, B)
         for start in range(0, len(long), step := block_rows(len(short))):
             yield factor * (long[start : start + step] @ short.T)
 
     return blocks
+
+
+def product_factors(
+    checkpoint: OpenCheckpoint, tensors: Sequence[TensorSpec], left: Matrix, matrix: Matrix
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The factors of a product, float64: B of shape (out, r), and A^T of shape (in, r).
+
+    Args:
+        checkpoint: what holds them.
+        tensors: A and B.
+        left: where B lies.
+        matrix: where A lies.
+    """
+    import numpy as np
+
+    a, b = tensors
+    B = np.concatenate(list(streamed_blocks(checkpoint, b, left, "rows")()))
+    A = np.concatenate(list(streamed_blocks(checkpoint, a, matrix, "columns")()))
+    return B, A
 
 
 def stacked_taps(checkpoint: OpenCheckpoint, spec: TensorSpec, taps: Taps) -> NDArray[np.float64]:

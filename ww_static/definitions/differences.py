@@ -115,7 +115,7 @@ DIFFERENCES = (
     Difference(
         "two models, or a model and its base",
         "the base is ignored in one form of the call; layers are paired by order and by parts of names; what has no partner is analysed as if it had",
-        "`compare` and `--base` pair by exact scoped name; what has no partner is `no_pair`, a change of shape `shape_mismatch`",
+        "`compare` and `--base` pair by scoped name, exact or without the one prefix that one side has; what has no partner is `no_pair`, a change of shape `shape_mismatch`",
         "pairs that are guessed are wrong in silence",
         ("delta_norm", "rel_delta"),
     ),

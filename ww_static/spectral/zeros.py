@@ -11,8 +11,8 @@ _FINE = 2.0**-23  # relative spacing of float32; what is stored more finely is r
 _FLOORS = 3.0  # how many variances of the rounding, in units of N, an eigenvalue of the filled null space reaches
 
 
-def rounding_of_floats(epsilon: float) -> float | None:
-    """Variance of the rounding to a floating type over that of the elements; None for types as fine as float32.
+def relative_rounding(epsilon: float) -> float:
+    """Variance of the rounding to a floating type over that of the elements.
 
     epsilon^2/22: the step of x is epsilon 2^floor(log2 |x|), and the mean of its square 0.54 epsilon^2 E x^2 for Gaussian
     elements; a rounding has a twelfth of that. 55.6 dB for bfloat16, 73.6 for float16, 31.5 for three bits.
@@ -20,7 +20,12 @@ def rounding_of_floats(epsilon: float) -> float | None:
     Args:
         epsilon: spacing of the values just above 1.
     """
-    return epsilon**2 / 22 if epsilon > _FINE else None
+    return epsilon**2 / 22
+
+
+def rounding_of_floats(epsilon: float) -> float | None:
+    """`relative_rounding`; None for types as fine as float32."""
+    return relative_rounding(epsilon) if epsilon > _FINE else None
 
 
 def zero_share(eigenvalues: NDArray[np.float64], n: int, epsilon: float, floor: float) -> float:
@@ -52,6 +57,10 @@ def rounded_share(eigenvalues: NDArray[np.float64], c: float, rounding: float) -
         c: M/N.
         rounding: s^2 over the mean square of the elements.
     """
-    below = int(np.searchsorted(eigenvalues, rounded_to(eigenvalues, rounding), side="right"))
     expected = float(marchenko_pastur.distribution(np.array([_FLOORS * rounding]), c)[0])
-    return max(0.0, below / len(eigenvalues) - expected)
+    return max(0.0, share_below_rounding(eigenvalues, rounding) - expected)
+
+
+def share_below_rounding(eigenvalues: NDArray[np.float64], rounding: float) -> float:
+    """Share of the eigenvalues at or below 3 N s^2."""
+    return int(np.searchsorted(eigenvalues, rounded_to(eigenvalues, rounding), side="right")) / len(eigenvalues)
