@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,13 @@ import pytest
 
 import ww_static as ww
 from conftest import Writer
-from ww_static import cli
-from ww_static.crosschecking import PACKAGE_BYTES
+from ww_static import Missing, analysis, cli, memory, models
+from ww_static.crosschecking import PACKAGE_BYTES, crosschecked
+from ww_static.measured import measure
+from ww_static.options import Options
+from ww_static.plan import Settings, plan_model
 from ww_static.rows import LayerRow
+from ww_static.spectral.eigen import spectrum
 
 
 def rows(path: Path, **options: object) -> list[LayerRow]:
@@ -49,9 +55,11 @@ def test_the_package_finds_the_same_tail(path: Path) -> None:
 
 
 def test_it_is_asked_for_by_name_and_never_by_all(path: Path) -> None:
-    for row in rows(path, metrics=("default", "tail")):
-        assert row.crosscheck_alpha is None
-        assert (row.null_reasons or {})["crosscheck_alpha"] == "not_requested"
+    for metrics in (("default", "tail"), ("all",)):
+        for row in rows(path, metrics=metrics, layers="noise.weight"):
+            assert row.crosscheck_alpha is None
+            assert (row.null_reasons or {})["crosscheck_alpha"] == "not_requested"
+            assert (row.rand_replicas is not None) == (metrics == ("all",))
 
 
 def test_a_fit_without_the_largest_is_checked_without_them(path: Path) -> None:
@@ -60,11 +68,48 @@ def test_a_fit_without_the_largest_is_checked_without_them(path: Path) -> None:
     assert row.crosscheck_alpha == pytest.approx(row.alpha, rel=1e-9)
 
 
-def test_its_memory_is_admitted(path: Path) -> None:
-    one = rows(path, cross_check="powerlaw", layers="noise.weight", max_memory=240 * 2**20)[0]
-    assert one.alpha is not None
-    assert (one.null_reasons or {})["crosscheck_alpha"] == "memory_limit"
-    assert PACKAGE_BYTES > 0
+def test_its_memory_is_admitted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Options(layers=("noise.weight",), cross_check="powerlaw")
+    views = plan_model(models.locate([str(path)])[0], options, Settings()).views
+    (view,) = (one for one in views if one.reason is None)
+    monkeypatch.setattr(memory, "private_bytes", lambda: 0)
+    fixed = memory.BASE_BYTES + len(views) * memory.ROW_BYTES + analysis.memory_needed(view)
+    for room, fits in ((PACKAGE_BYTES, True), (PACKAGE_BYTES - 1, False)):
+        one = rows(path, cross_check="powerlaw", layers="noise.weight", max_memory=fixed + room)[0]
+        assert one.alpha is not None
+        assert (one.crosscheck_alpha is not None) == fits
+        assert fits or (one.null_reasons or {})["crosscheck_alpha"] == "memory_limit"
+
+
+def test_the_package_takes_no_more_than_is_set_aside_for_it() -> None:
+    code = """
+import numpy as np
+from ww_static import memory
+before = memory.private_bytes()
+import powerlaw
+x = np.random.default_rng(1).pareto(2, 200) + 1
+fit = powerlaw.Fit(x, xmin=None, discrete=False, verbose=False, parameter_ranges={"alpha": [1, None]})
+assert fit.alpha > 2
+print(memory.private_bytes() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert PACKAGE_BYTES / 8 < int(done.stdout) < PACKAGE_BYTES
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no data"), RuntimeError("no minimum"), AttributeError("alpha"), KeyError("alpha")]
+)
+def test_an_error_of_the_package_costs_its_columns_only(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("powerlaw.Fit", fails)
+    options = Options(cross_check="powerlaw")
+    row = measure((spectrum(np.random.default_rng(1).standard_t(3, (90, 60))),), 1.0, options)
+    found = crosschecked(row, options)
+    assert found.crosscheck == Missing("fit_failed")
+    assert found.power_law == row.power_law
+    assert isinstance(row.power_law, ww.TailFit)
 
 
 def test_without_the_package_the_option_says_what_to_install(

@@ -18,6 +18,8 @@ from ww_static.spectral.powerlaw import TailFit
 PACKAGE_BYTES = 96 * 2**20  # private memory that the package and what it imports take
 _PACKAGE_FLOPS = 1e11  # what loading it takes, in operations of a product of matrices
 _VALUE_FLOPS = 1.2e8  # what it takes for every candidate
+# what the package raises, which knows no errors of its own, and scipy, which it calls
+_FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def crosschecked(row: Measured, options: Options, lacking: Collection[str] = ()) -> Measured:
@@ -48,7 +50,7 @@ def _fitted(row: Measured) -> TailFit | Missing:
             warnings.simplefilter("ignore")
             fit = powerlaw.Fit(x, xmin=None, discrete=False, verbose=False, parameter_ranges={"alpha": [1, None]})
             alpha, xmin, D = float(fit.alpha), float(fit.xmin), float(fit.D)
-    except Exception:  # its errors are of any kind, and cost three columns
+    except _FAILURES:
         return Missing("fit_failed")
     if not (math.isfinite(alpha) and math.isfinite(D) and xmin > 0):
         return Missing("fit_failed")
