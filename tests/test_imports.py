@@ -68,9 +68,16 @@ FLOORS = (
         "spectral.subspaces",
         "spectral.similarity",
         "spectral.spiked",
+    ),
+    (
+        "spectral.eigen",
+        "spectral.powerlaw",
+        "spectral.norms",
+        "spectral.detx",
+        "spectral.density",
+        "spectral.statistics",
         "spectral.truncated",
     ),
-    ("spectral.eigen", "spectral.powerlaw", "spectral.norms", "spectral.detx", "spectral.density", "spectral.statistics"),
     (
         "spectral.ranks",
         "spectral.lowrank",

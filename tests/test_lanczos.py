@@ -82,7 +82,7 @@ def test_values_beyond_single_precision_are_scaled(shape: tuple[int, int]) -> No
 def test_vectors_in_single_precision_stay_orthonormal() -> None:
     """One pass of reorthogonalization loses it within 40 steps, and with it convergence."""
     W = drawn(900, 600, "noise")
-    for made in lanczos._steps(lambda v: W.T @ (W @ v), 600, np.random.default_rng(1), np.empty((0, 600), np.float32), 150):
+    for made in lanczos.steps(lambda v: W.T @ (W @ v), 600, np.random.default_rng(1), np.empty((0, 600), np.float32), 150):
         last = made
     assert np.abs(last.V @ last.V.T - np.eye(150)).max() < 1e-5
     found = lanczos.largest(lambda v: W.T @ (W @ v), 600, np.random.default_rng(1), tolerance=1e-4, dtype=np.float32)

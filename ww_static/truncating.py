@@ -15,7 +15,8 @@ from ww_static.protocol import Limits
 from ww_static.seam import OpenCheckpoint
 from ww_static.spectral.eigen import EPS, Spectrum
 from ww_static.spectral.gram import Blocks, scaled
-from ww_static.spectral.truncated import Product, largest_eigenvalues, most_steps, truncated_bytes
+from ww_static.spectral.lanczos import Product
+from ww_static.spectral.truncated import largest_eigenvalues, most_steps, truncated_bytes
 
 if TYPE_CHECKING:
     import numpy as np

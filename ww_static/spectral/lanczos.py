@@ -41,7 +41,7 @@ class Top:
 
 
 @dataclass(frozen=True, slots=True)
-class _Krylov:
+class Krylov:
     """What some steps have made: X V^T = V^T T but for the last column, T tridiagonal.
 
     Attributes:
@@ -96,22 +96,33 @@ def largest(
     """
     found = None
     look = _FIRST_LOOK
-    for made in _steps(product, m, generator, np.empty((0, m), dtype), MOST_STEPS):
-        steps = len(made.alpha)
-        if steps >= look or made.complete:
-            look = steps + max(4, steps // 4)
+    for made in steps(product, m, generator, np.empty((0, m), dtype), MOST_STEPS):
+        count = len(made.alpha)
+        if count >= look or made.complete:
+            look = count + max(4, count // 4)
             found = _known(made, edge, tolerance, only_count)
             if found is not None:
                 break
     if found is None or found.above == 0 or found.above == m:
         return found
-    for made in _steps(product, m, generator, found.vectors.astype(dtype), _PROBE):
+    for made in steps(product, m, generator, found.vectors.astype(dtype), _PROBE):
         last = made
     return None if float(last.pairs()[0][0]) > edge else found
 
 
-def _steps(product: Product, m: int, generator: np.random.Generator, fixed: NDArray[Any], most: int) -> Iterator[_Krylov]:
-    """The Lanczos steps from a random vector, all vectors orthogonal to the fixed ones and to each other, in their dtype."""
+def steps(
+    product: Product, m: int, generator: np.random.Generator, fixed: NDArray[Any], most: int, scale: float = 0.0
+) -> Iterator[Krylov]:
+    """The Lanczos steps from a random vector, all vectors orthogonal to the fixed ones and to each other, in their dtype.
+
+    Args:
+        product: X v of a symmetric matrix X with no negative eigenvalue, shape (m,).
+        m: order of X.
+        generator: draws the first vector.
+        fixed: orthonormal, shape (held, m), held < m.
+        most: steps after which it ends; it ends before when nothing is left.
+        scale: the largest eigenvalue that is known already: what is zero beside it is nothing.
+    """
     held = len(fixed)
     most = min(most, m - held)
     V = np.empty((held + most + 1, m), fixed.dtype)
@@ -119,7 +130,8 @@ def _steps(product: Product, m: int, generator: np.random.Generator, fixed: NDAr
     alpha, beta = np.zeros(most), np.zeros(most)
     small = 64 * float(np.finfo(fixed.dtype).eps)
     start = generator.standard_normal(m).astype(fixed.dtype)
-    start -= (fixed @ start) @ fixed
+    for _ in range(2):
+        start -= (fixed @ start) @ fixed
     V[held] = start / np.linalg.norm(start)
     for step in range(most):
         place = held + step
@@ -129,14 +141,14 @@ def _steps(product: Product, m: int, generator: np.random.Generator, fixed: NDAr
         for _ in range(2):  # once is not enough: what one pass leaves grows from step to step
             r = r - (known @ r) @ known
         beta[step] = np.sqrt(r @ r)
-        complete = step + 1 == m - held or not beta[step] > small * max(float(alpha.max()), 0.0)
-        yield _Krylov(V[held : place + 1], alpha[: step + 1], beta[: step + 1], complete)
+        complete = step + 1 == m - held or not beta[step] > small * max(float(alpha.max()), scale)
+        yield Krylov(V[held : place + 1], alpha[: step + 1], beta[: step + 1], complete)
         if complete:
             return
         V[place + 1] = r / beta[step]
 
 
-def _known(made: _Krylov, edge: float, tolerance: float, only_count: bool) -> Top | None:
+def _known(made: Krylov, edge: float, tolerance: float, only_count: bool) -> Top | None:
     """The upper end, if it is known well enough."""
     theta, Y = made.pairs()
     steps, scale = len(theta), max(float(theta[0]), 1e-300)

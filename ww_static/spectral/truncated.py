@@ -6,16 +6,13 @@ Source: Parlett, The Symmetric Eigenvalue Problem, chapter 13.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ww_static.errors import NotConvergedError
-
-Vector = NDArray[np.float64]
-Product = Callable[[Vector], Vector]
+from ww_static.spectral.lanczos import Krylov, Product, Vector, steps
 
 _TOLERANCE = 1e-9  # of |X y - theta y| / theta, which bounds the relative error of theta
 _EPS = 2.0**-52
@@ -39,8 +36,8 @@ def most_steps(m: int, k: int) -> int:
 
 def truncated_bytes(m: int, k: int) -> int:
     """Most private memory, in bytes, that `largest_eigenvalues` holds: two bases, and the small matrix three times."""
-    steps = most_steps(m, k)
-    return 8 * (m * (steps + 2 * k + 8) + 4 * steps * steps)
+    most = most_steps(m, k)
+    return 8 * (m * (most + 2 * k + 8) + 4 * most * most)
 
 
 def largest_eigenvalues(product: Product, m: int, k: int, generator: np.random.Generator) -> Vector:
@@ -77,58 +74,30 @@ def largest_eigenvalues(product: Product, m: int, k: int, generator: np.random.G
 
 def _above(product: Product, m: int, k: int, generator: np.random.Generator, known: _Found, bound: float) -> _Found:
     """Up to k eigenvalues above a bound, orthogonal to what is known; none when a start sees nothing above it."""
-    fixed, scale = known.vectors, float(known.values.max(initial=0.0))
-    held = len(fixed)
-    free = m - held
-    most = min(most_steps(m, k), free)
-    V = np.empty((held + most + 1, m))
-    V[:held] = fixed
-    alpha, beta = np.zeros(most), np.zeros(most)
-    V[held] = _orthogonal(generator.standard_normal(m), fixed)
-    look = _FIRST_LOOK
-    for step in range(most):
-        place = held + step
-        r = product(V[place])
-        alpha[step] = V[place] @ r
-        for _ in range(2):
-            r = r - (V[: place + 1] @ r) @ V[: place + 1]
-        beta[step] = float(np.sqrt(r @ r))
-        steps = step + 1
-        exhausted = steps == free or not beta[step] > 1e-14 * max(float(alpha[:steps].max()), scale)
-        if steps >= look or exhausted:
-            look = steps + max(8, steps // 4)
-            found = _converged(V[held : place + 1], alpha[:steps], beta[:steps], k, bound, exhausted)
+    look, most = _FIRST_LOOK, most_steps(m, k)
+    for made in steps(product, m, generator, known.vectors, most, float(known.values.max(initial=0.0))):
+        count = len(made.alpha)
+        if count >= look or made.complete:
+            look = count + max(8, count // 4)
+            found = _converged(made, k, bound)
             if found is not None:
                 return found
-        if exhausted:
-            break
-        V[place + 1] = r / beta[step]
     raise NotConvergedError(f"the {k} largest eigenvalues are not known after {most} Lanczos steps: ask for fewer, or for all")
 
 
-def _orthogonal(start: Vector, fixed: NDArray[np.float64]) -> Vector:
-    for _ in range(2):
-        start = start - (fixed @ start) @ fixed
-    return start / float(np.sqrt(start @ start))
-
-
-def _converged(V: NDArray[np.float64], alpha: Vector, beta: Vector, k: int, bound: float, exhausted: bool) -> _Found | None:
+def _converged(made: Krylov, k: int, bound: float) -> _Found | None:
     """The largest Ritz values above a bound, at most k, when all of them are known; None when some are not yet.
 
-    A basis that is exhausted holds its part of the space exactly, so its values are known whatever their number.
+    A basis that is complete holds its part of the space exactly, so its values are known whatever their number.
     """
-    steps = len(alpha)
-    T = np.diag(alpha)
-    beside = np.arange(steps - 1)
-    T[beside, beside + 1] = T[beside + 1, beside] = beta[:-1]
-    theta, Y = np.linalg.eigh(T)
-    theta, Y = theta[::-1], Y[:, ::-1]
-    wanted = min(k, int(np.count_nonzero(theta > bound * (1 + 10 * _TOLERANCE)))) if bound >= 0 else min(k, steps)
+    theta, Y = made.pairs()
+    count = len(theta)
+    wanted = min(k, int(np.count_nonzero(theta > bound * (1 + 10 * _TOLERANCE)))) if bound >= 0 else min(k, count)
     if wanted == 0:
-        return _Found(theta[:0], V[:0]) if exhausted or steps >= _PROBE else None
-    if not exhausted:
-        residuals = beta[-1] * np.abs(Y[-1, :wanted])
-        enough = wanted == k or (bound >= 0 and steps >= _PROBE)
-        if not enough or not bool(np.all(residuals <= np.maximum(_TOLERANCE * theta[:wanted], steps * _EPS * theta[0]))):
+        return _Found(theta[:0], made.V[:0]) if made.complete or count >= _PROBE else None
+    if not made.complete:
+        residuals = made.beta[-1] * np.abs(Y[-1, :wanted])
+        enough = wanted == k or (bound >= 0 and count >= _PROBE)
+        if not enough or not bool(np.all(residuals <= np.maximum(_TOLERANCE * theta[:wanted], count * _EPS * theta[0]))):
             return None
-    return _Found(theta[:wanted].copy(), Y[:, :wanted].T @ V)
+    return _Found(theta[:wanted].copy(), Y[:, :wanted].T @ made.V)
