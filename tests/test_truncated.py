@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,11 @@ from numpy.typing import NDArray
 
 import ww_static as ww
 from conftest import Note, Writer
-from ww_static import cli, truncating
+from ww_static import Missing, analysis, cli, detx, memory, models, truncating
 from ww_static.errors import NotConvergedError
 from ww_static.metrics import METRICS
+from ww_static.options import Options
+from ww_static.plan import Settings, plan_model
 from ww_static.rows import LayerRow
 from ww_static.spectral.truncated import largest_eigenvalues
 
@@ -111,33 +115,112 @@ def test_a_row_of_the_largest_eigenvalues(tmp_path: Path, form: str) -> None:
         assert reasons[name] == "truncated_spectrum", name
 
 
+def of_eigenvalues(values: Array) -> Array:
+    rotated = np.linalg.qr(np.random.default_rng(2).standard_normal((len(values), len(values))))[0]
+    return np.asarray(np.sqrt(values)[:, None] * rotated)
+
+
 def test_xmin_at_the_end_of_what_is_known_is_said(tmp_path: Path) -> None:
-    values = np.arange(1.0, 301.0) ** -0.8  # a power law throughout: the tail goes on
-    np.save(
-        tmp_path / "m.npy", np.diag(np.sqrt(values)) @ np.linalg.qr(np.random.default_rng(2).standard_normal((300, 300)))[0]
-    )
-    row = row_of(tmp_path / "m.npy", top_k=40)
-    at_end = row.xmin is not None and row.xmin <= np.sort(values)[-40:][1]
-    assert ("xmin_at_truncation" in (row.warning_codes or ())) == at_end
+    np.save(tmp_path / "m.npy", of_eigenvalues(np.arange(1.0, 301.0) ** -0.8))  # a power law throughout: the tail goes on
+    assert {"truncated_spectrum", "xmin_at_truncation"} <= set(row_of(tmp_path / "m.npy", top_k=40).warning_codes or ())
+
+
+def test_a_tail_that_ends_among_what_is_known_is_whole(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    tail = 3 * (1 - rng.random(40)) ** (-1 / 1.5)
+    np.save(tmp_path / "m.npy", of_eigenvalues(np.concatenate([tail, rng.uniform(0.5, 3, 160), rng.uniform(0, 0.5, 250)])))
+    row = row_of(tmp_path / "m.npy", top_k=100)
+    assert row.n_tail is not None
+    assert row.n_tail < 60
     assert "truncated_spectrum" in (row.warning_codes or ())
+    assert "xmin_at_truncation" not in (row.warning_codes or ())
 
 
-def test_small_rows_and_rows_of_several_matrices_are_computed_in_full(save: Writer) -> None:
+@pytest.mark.parametrize("k", [40, 100])
+def test_the_space_is_given_where_it_ends_among_what_is_known(tmp_path: Path, k: int) -> None:
+    """34 of 300 eigenvalues, searched for and left out of all; then more than are known."""
+    values = np.arange(1.0, 301.0) ** -2
+    np.save(tmp_path / "m.npy", of_eigenvalues(values))
+    plain, row = row_of(tmp_path / "m.npy"), row_of(tmp_path / "m.npy", top_k=k)
+    assert (row.method, row.n_missing_evals) == ("lanczos" if k == 40 else plain.method, 300 - k)
+    assert (row.detX_num, row.num_ERG_spikes) == (plain.detX_num, plain.num_ERG_spikes) == (34, 34)
+    for name in ("detX_val", "detX_val_unrescaled", "detX_frac", "norm", "stable_rank", "lambda_max"):
+        assert getattr(row, name) == pytest.approx(getattr(plain, name), rel=1e-9), name
+    assert row.n_tail is not None
+    assert row.xmin is not None
+    assert row.ERG_gap == 34 - row.n_tail
+    assert row.delta_lambda_min == pytest.approx((row.xmin - values[33]) * 300 / values.sum(), rel=1e-9)
+    fewer = row_of(tmp_path / "m.npy", top_k=33)
+    reasons = fewer.null_reasons or {}
+    for name in ("detX_num", "detX_val", "detX_frac", "ERG_gap", "delta_lambda_min"):
+        assert getattr(fewer, name) is None
+        assert reasons[name] == "truncated_spectrum"
+
+
+def test_equal_eigenvalues_have_no_space_whatever_is_known(tmp_path: Path) -> None:
+    np.save(tmp_path / "m.npy", np.eye(60))
+    for k in (3, 30):
+        assert (row_of(tmp_path / "m.npy", top_k=k).null_reasons or {})["detX_num"] == "constant_esd"
+    assert detx(np.array([3.0, 3.0]), missing=1, total=8.0) == Missing("truncated_spectrum")
+    with pytest.raises(ValueError, match="the sum of all eigenvalues is not that of some"):
+        detx(np.array([3.0, 3.0]), missing=1)
+
+
+def test_k_is_k_for_every_single_matrix_and_nothing_for_several(save: Writer) -> None:
     rng = np.random.default_rng(3)
-    path = save(
-        {
-            "dense.weight": rng.standard_normal((90, 80)).astype(np.float32),
-            "conv.weight": rng.standard_normal((64, 60, 3, 3)).astype(np.float32),
-            "large.weight": rng.standard_normal((120, 81)).astype(np.float32),
-        }
-    )
-    plain, some = (ww.analyze(path, top_k=k).rows for k in (None, 20))
+    tensors = {
+        "dense.weight": rng.standard_normal((90, 80)).astype(np.float32),
+        "conv.weight": rng.standard_normal((64, 60, 3, 3)).astype(np.float32),
+        "large.weight": rng.standard_normal((120, 81)).astype(np.float32),
+        "small.weight": rng.standard_normal((120, 20)).astype(np.float32),
+    }
+    plain, some = (ww.analyze(save(tensors), top_k=k, esd="f64").rows for k in (None, 20))
+    missing = {"dense.weight": 60, "large.weight": 61, "small.weight": 0, "conv.weight": 0}
     for one, other in zip(plain, some, strict=True):
         assert isinstance(one, LayerRow)
         assert isinstance(other, LayerRow)
-        assert other.n_missing_evals == (61 if one.name == "large.weight" else 0)
-        if one.name != "large.weight":
-            assert other.alpha == one.alpha
+        assert one.name is not None
+        assert other.n_missing_evals == missing[one.name]
+        assert other.method == ("lanczos" if one.name == "large.weight" else one.method)
+        assert one.esd is not None
+        assert other.esd is not None
+        np.testing.assert_allclose(other.esd, np.asarray(one.esd)[missing[one.name] :], rtol=1e-9)
+        assert other.norm == pytest.approx(one.norm, rel=1e-14)
+        if not missing[one.name]:
+            assert other == replace(one, params_id=other.params_id)
+            continue
+        fit = ww.tail(np.asarray(one.esd)[missing[one.name] :])
+        assert isinstance(fit, ww.TailFit)
+        assert other.alpha == pytest.approx(fit.alpha, rel=1e-7)
+        assert other.n_tail == fit.k
+        assert "truncated_spectrum" in (other.warning_codes or ())
+
+
+def test_a_sparse_matrix_that_is_computed_whole_keeps_the_largest(tmp_path: Path) -> None:
+    """As the 5000 largest of a matrix of 11314 documents and 20000 terms."""
+    W = sparse(5, (260, 420), 0.05)
+    scipy.sparse.save_npz(tmp_path / "m.npz", scipy.sparse.csr_matrix(W))
+    row = row_of(tmp_path / "m.npz", top_k=115, esd="f64")
+    full = np.linalg.svd(W, compute_uv=False)[::-1] ** 2
+    assert row.method in ("gram", "svd")
+    assert (row.num_evals, row.n_missing_evals, row.M) == (115, 145, 260)
+    assert row.esd is not None
+    assert row.explained_k is not None
+    np.testing.assert_allclose(row.esd, full[-115:], rtol=1e-9)
+    np.testing.assert_allclose(row.explained_k, np.cumsum(full[::-1])[:115] / full.sum(), rtol=1e-9)
+    assert row.norm == pytest.approx(float((W**2).sum()), rel=1e-13)
+    assert row.tail_frac == pytest.approx((row.n_tail or 0) / 260)
+
+
+@pytest.mark.parametrize("k", [25, 100])
+def test_what_needs_all_eigenvalues_is_not_computed_for_some(tmp_path: Path, k: int) -> None:
+    np.save(tmp_path / "m.npy", np.random.default_rng(4).standard_normal((150, 120)))
+    asked = Options(metrics=("default", "tail", "randomize", "vectors"), top_k=k)
+    (view,) = plan_model(models.locate([str(tmp_path / "m.npy")])[0], asked, Settings()).views
+    need = analysis.need(view, asked)
+    assert (need.copies, need.permuting) == (0, 0)
+    assert need.plain.groups == (("crosscheck", 0),)
+    assert (need.parts, need.flops) == ((0, truncating.needed_flops(view, asked)) if k == 25 else (1, analysis.flops(view)))
 
 
 def test_every_start_is_seeded(tmp_path: Path) -> None:
@@ -146,11 +229,12 @@ def test_every_start_is_seeded(tmp_path: Path) -> None:
     assert first == again
 
 
-def test_groups_that_need_all_eigenvalues_say_why(tmp_path: Path) -> None:
+@pytest.mark.parametrize("k", [25, 100])
+def test_groups_that_need_all_eigenvalues_say_why(tmp_path: Path, k: int) -> None:
     np.save(tmp_path / "m.npy", np.random.default_rng(4).standard_normal((150, 120)))
-    row = row_of(tmp_path / "m.npy", top_k=25, randomize=True, vectors=True, bootstrap=True)
+    row = row_of(tmp_path / "m.npy", top_k=k, randomize=True, vectors=True, bootstrap=True)
     reasons = row.null_reasons or {}
-    assert reasons["num_traps"] == reasons["tail_mean_ipr"] == "truncated_spectrum"
+    assert reasons["num_traps"] == reasons["tail_mean_ipr"] == reasons["num_spikes"] == "truncated_spectrum"
     assert row.alpha_ci_lo is not None
 
 
@@ -170,9 +254,42 @@ def test_weights_near_the_end_of_float64_keep_their_logarithms(tmp_path: Path) -
     assert large.log_norm == pytest.approx((plain.log_norm or 0) + 400, rel=1e-12)
 
 
-def test_its_memory_is_admitted(tmp_path: Path) -> None:
-    np.save(tmp_path / "m.npy", np.random.default_rng(4).standard_normal((3000, 900)))
-    row = row_of(tmp_path / "m.npy", top_k=100, max_memory=205 * 2**20)
+@pytest.mark.parametrize(
+    ("form", "shape", "k"),
+    [("dense", (3000, 700), 20), ("dense", (700, 3000), 150), ("deflated", (2000, 600), 20), ("csr", (900, 600), 10), ("csc", (900, 600), 10)],
+)  # fmt: skip
+def test_its_memory_is_what_is_stated(tmp_path: Path, form: str, shape: tuple[int, int], k: int) -> None:
+    """The matrix once, and what finds its eigenvalues; a sparse matrix has no zero here, the most that it can hold."""
+    W = np.random.default_rng(4).standard_normal(shape)
+    path = tmp_path / ("m.npy" if form == "dense" else "m.npz")
+    if form == "dense":
+        np.save(path, W)
+    elif form == "deflated":
+        np.savez_compressed(path, w=W)
+    else:
+        scipy.sparse.save_npz(path, scipy.sparse.coo_matrix(W).asformat(form))
+    options = Options(top_k=k)
+    (view,) = plan_model(models.locate([str(path)])[0], options, Settings()).views
+    with ww.open(path) as checkpoint:
+        survey = analysis.survey(checkpoint, view.spec)
+    with ww.open(path) as checkpoint:
+        tracemalloc.start()
+        row = analysis.analyze_view(checkpoint, view, survey, options)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert row.method == "lanczos"
+    assert 0.25 * truncating.needed_bytes(view, options) < peak <= truncating.needed_bytes(view, options)
+
+
+def test_its_memory_is_admitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.npy"
+    np.save(path, np.random.default_rng(4).standard_normal((300, 200)))
+    (view,) = plan_model(models.locate([str(path)])[0], Options(top_k=10), Settings()).views
+    needed = truncating.needed_bytes(view, Options(top_k=10))
+    monkeypatch.setattr(memory, "private_bytes", lambda: 0)
+    fixed = memory.BASE_BYTES + memory.ROW_BYTES
+    assert row_of(path, top_k=10, max_memory=fixed + needed).method == "lanczos"
+    row = row_of(path, top_k=10, max_memory=fixed + needed - 1)
     assert (row.status, row.reason) == ("skipped", "memory_limit")
 
 

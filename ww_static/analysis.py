@@ -30,7 +30,7 @@ from ww_static.layers import LayerView
 from ww_static.measured import Measured, Metric, Value, measure
 from ww_static.metrics import METRICS, OF_FAST, doubles
 from ww_static.options import Options
-from ww_static.protocol import Limits, TensorSpec
+from ww_static.protocol import TensorSpec
 from ww_static.rows import LayerRow
 from ww_static.seam import OpenCheckpoint
 from ww_static.spectral import lapack, stacked
@@ -54,8 +54,6 @@ from ww_static.spectral.statistics import Moments, merged, moments
 from ww_static.spectral.steps import squared_steps
 from ww_static.spectral.vectors import Vectors
 from ww_static.surveys import Survey
-
-_ENTRY_BYTES = 48  # of an entry of a sparse matrix
 
 
 def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
@@ -87,7 +85,7 @@ def memory_needed(view: LayerView, backend: str = lapack.NUMPY, precision: str =
     """Least private memory, in bytes, in which the row can be computed: a matrix or a stack at a time, and all eigenvalues."""
     if not view.n or not view.m:
         return 0
-    kept = 24 * (view.num_evals or 0) + _held_bytes(view.spec)
+    kept = 24 * (view.num_evals or 0) + reading.held_bytes(view.spec)
     if view.left is not None and view.sides is not None:
         return product_bytes(*view.sides, view.left.shape[1]) + kept
     if _is_stack(view):
@@ -95,19 +93,11 @@ def memory_needed(view: LayerView, backend: str = lapack.NUMPY, precision: str =
     return gram_bytes(view.m, backend, dtype_of(precision, view.m)) + kept
 
 
-def _held_bytes(spec: TensorSpec) -> int:
-    """Private memory in which a reader may hold a deflated or sparse tensor, so that it need not read it for every block."""
-    if spec.encoding == "sparse":  # its entries, in two orders
-        return _ENTRY_BYTES * min(math.prod(spec.shape), Limits().sparse_entries)
-    size = dtypes.nbytes(spec.dtype, math.prod(spec.shape)) or 0
-    return size if spec.encoding == "compressed" and size <= Limits().inflated_bytes else 0
-
-
 def memory_wanted(view: LayerView, backend: str = lapack.NUMPY, precision: str = "exact") -> int:
     """Private memory, in bytes, with which small singular values are resolved as well."""
     single = view.left is None and not _is_stack(view)  # a matrix at a time
     if single and view.n and view.m and view.m <= LARGEST_SVD and precision_for(precision, view.m) == "exact":
-        return max(memory_needed(view, backend), svd_bytes(view.n, view.m) + _held_bytes(view.spec))
+        return max(memory_needed(view, backend), svd_bytes(view.n, view.m) + reading.held_bytes(view.spec))
     return memory_needed(view, backend, precision)
 
 
@@ -116,13 +106,13 @@ def memory_permuted(view: LayerView, options: Options, backend: str = lapack.NUM
     if not options.randomizes or not view.m:
         return 0
     replicas = randomizing.replicas_of(view)
-    return randomizing.random_bytes(view, backend, replicas if options.full_replicas else 1) + _held_bytes(view.spec)
+    return randomizing.random_bytes(view, backend, replicas if options.full_replicas else 1) + reading.held_bytes(view.spec)
 
 
 def memory_of_vectors(view: LayerView, options: Options) -> int:
     """The same for its eigenvectors."""
     nbytes = localizing.vectors_bytes(view, options)
-    return nbytes + _held_bytes(view.spec) if nbytes else 0
+    return nbytes + reading.held_bytes(view.spec) if nbytes else 0
 
 
 def flops(view: LayerView) -> float:
@@ -140,31 +130,26 @@ def flops(view: LayerView) -> float:
 
 def need(view: LayerView, options: Options) -> Need:
     """What the row of a view will take: found out where the model is opened, for a process that loads no numpy."""
+    searched, short = truncating.applies(view, options), truncating.shortens(view, options)
 
     def room(backend: str) -> Room:
-        if truncating.applies(view, options):
-            least = truncating.needed_bytes(view, options)
-            return Room(
-                least, least, (("crosscheck", least + crosschecking.PACKAGE_BYTES if options.asks("crosscheck") else 0),)
-            )
-        least = memory_needed(view, backend, options.precision)
-        groups = (
-            ("randomize", memory_permuted(view, options, backend)),
-            ("vectors", memory_of_vectors(view, options)),
-            ("crosscheck", least + crosschecking.PACKAGE_BYTES if options.asks("crosscheck") and least else 0),
-        )
-        return Room(least, memory_wanted(view, backend, options.precision), groups)
+        least = truncating.needed_bytes(view, options) if searched else memory_needed(view, backend, options.precision)
+        wanted = least if searched else memory_wanted(view, backend, options.precision)
+        package = least + crosschecking.PACKAGE_BYTES if options.asks("crosscheck") and least else 0
+        if short:
+            return Room(least, wanted, (("crosscheck", package),))
+        permuted, located = memory_permuted(view, options, backend), memory_of_vectors(view, options)
+        return Room(least, wanted, (("randomize", permuted), ("vectors", located), ("crosscheck", package)))
 
     whole = view.left is not None or _is_stack(view)
     parts = 0 if whole else len(view.matrices)
+    further = resampling.resampling_flops(view, options) + crosschecking.crosscheck_flops(view, options)
+    if short:
+        own, parts = (truncating.needed_flops(view, options), 0) if searched else (flops(view), parts)
+        return Need(own, room(lapack.NUMPY), room(lapack.BEST), parts, further)
     permuting = randomizing.random_flops(view, options)
-    further = permuting + resampling.resampling_flops(view, options)
-    further += windowing.farms_flops(view, options) + localizing.vectors_flops(view, options)
-    further += crosschecking.crosscheck_flops(view, options)
+    further += permuting + windowing.farms_flops(view, options) + localizing.vectors_flops(view, options)
     copies = randomizing.replicas_of(view) if permuting else 0
-    if truncating.applies(view, options):
-        alone = resampling.resampling_flops(view, options) + crosschecking.crosscheck_flops(view, options)
-        return Need(truncating.needed_flops(view, options), room(lapack.NUMPY), room(lapack.BEST), 0, alone)
     return Need(flops(view), room(lapack.NUMPY), room(lapack.BEST), parts, further, copies, permuting)
 
 
@@ -203,6 +188,8 @@ def analyze_view(
             spectra = [truncating.spectrum(checkpoint, view, exponent, options)]
         else:
             spectra = list(known) or spectra_of_view(checkpoint, view, tensor, method, backend, options.precision)
+            if truncating.shortens(view, options):
+                spectra = [truncating.shortened(one, options) for one in spectra]
         row = phase_metrics.with_phase(view, tensor, measure(tuple(spectra), view.esd_scale, options))
         row = resampling.resampled(view, row, options)
         row = crosschecking.crosschecked(row, options, lacking)

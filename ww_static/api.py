@@ -69,7 +69,7 @@ def analyze(
         esd: ``none``, ``f64`` or ``f32``: keep the eigenvalues and their curves.
         fit: law of the tail: ``PL``, or with a cut-off ``TPL`` (from any eigenvalue on) or ``E_TPL`` (from near the peak of the ESD on).
         xmax: -k leaves out the k largest eigenvalues before the tail is fitted.
-        top_k: only so many of the largest eigenvalues, by Lanczos, of single matrices with more than four times as many columns.
+        top_k: only so many of the largest eigenvalues, of single matrices; by Lanczos where there are more than four times as many columns.
         cross_check: ``powerlaw`` fits every tail once more with that package (the extra ``crosscheck``).
         precision: ``exact``, or ``fast``: spectra in float32, of which metrics of the tail and norms are kept, with their error.
         randomize: adds the group ``randomize``: each matrix is compared with permuted copies of itself.

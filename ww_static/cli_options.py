@@ -117,7 +117,7 @@ TopKOption = Annotated[
     typer.Option(
         "--top-k",
         metavar="K",
-        help="Only the K largest eigenvalues, by Lanczos, where there are over 4 K; for sparse matrices.",
+        help="Only the K largest eigenvalues; where there are over 4 K by Lanczos, for sparse matrices.",
     ),
 ]
 CrossCheckOption = Annotated[

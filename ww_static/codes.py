@@ -134,10 +134,10 @@ CODES: dict[str, Code] = {
         "the numerical floor exceeds 1e-9 xmin", "verdict", _of_fit(lambda row, fit: row.floor > 1e-9 * fit.xmin)
     ),
     "truncated_spectrum": Code(
-        "only the largest eigenvalues were computed (`--top-k`)", "verdict", lambda seen: seen.row.missing > 0
+        "only the largest eigenvalues are in the row (`--top-k`)", "verdict", lambda seen: seen.row.missing > 0
     ),
     "xmin_at_truncation": Code(
-        "xmin is among the lowest 5 % of the eigenvalues that were computed: the tail may go on below them",
+        "xmin is among the lowest 5 % of the eigenvalues that `--top-k` kept: the tail may go on below them",
         "verdict",
         _of_fit(_is_at_truncation),
     ),

@@ -93,17 +93,22 @@ class Measured:
 
     @property
     def m(self) -> int:
-        """Eigenvalues of the row."""
+        """Eigenvalues of the row that are known."""
         return len(self.eigenvalues)
 
     @property
     def missing(self) -> int:
-        """Eigenvalues that were not computed, all smaller than those that were."""
+        """Eigenvalues that `--top-k` left out, all smaller than those that are known."""
         return sum(one.missing for one in self.spectra)
 
     @property
+    def count(self) -> int:
+        """Eigenvalues of the row, those that `--top-k` left out included."""
+        return self.m + self.missing
+
+    @property
     def total(self) -> float:
-        """Sum of all eigenvalues, those that were not computed included, in the units of `eigenvalues`."""
+        """Sum of all eigenvalues, those that were left out included, in the units of `eigenvalues`."""
         known = self.spectra[0].total
         return float(self.eigenvalues.sum()) if known is None else known * self.factor
 
@@ -168,7 +173,8 @@ def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -
     values, power_law = _fit(spectra, eigenvalues, shift, factor, options)
     floor = max(one.floor for one in spectra) * factor
     exact = spectra[0].precision == "exact"
-    absent = Missing("truncated_spectrum") if spectra[0].missing else None
+    missing, total = sum(one.missing for one in spectra), spectra[0].total
+    absent = Missing("truncated_spectrum") if missing else None
     # of a product the zeros are left out, and the law is not that of independent elements
     no_law = absent or (Missing("not_applicable") if spectra[0].method == "lowrank" else None)
     return Measured(
@@ -181,7 +187,7 @@ def measure(spectra: tuple[Spectrum, ...], esd_scale: float, options: Options) -
         tail_values=values,
         power_law=power_law,
         fit=power_law if isinstance(power_law, Missing) or options.fit == "PL" else CUTOFFS[options.fit](values),
-        space=absent or detx(eigenvalues),
+        space=detx(eigenvalues, missing=missing, total=None if total is None else total * factor),
         rank=absent or ranks.hard_rank(spectra),
         law=no_law or mp_fit(eigenvalues, n / len(spectra[0].eigenvalues)),
         bulk=no_law or bulk(eigenvalues, n, len(spectra), floor, factor),

@@ -113,7 +113,7 @@ def _erg_gap(row: Measured, space: DetX) -> int | Missing:
 def _delta_lambda_min(row: Measured, space: DetX) -> float | Missing:
     if isinstance(row.fit, Missing):
         return row.fit
-    return (row.fit.xmin - space.value) * row.m / float(row.eigenvalues.sum())
+    return (row.fit.xmin - space.value) * row.count / row.total
 
 
 def _of_law(compute: Callable[[Measured, MPFit], Value | Missing]) -> Metric:
@@ -303,7 +303,7 @@ METRICS: dict[str, Metric] = {
     "alpha_error": _of_power_law(lambda row, fit: fit.alpha_error(row.floor)),
     "num_pl_spikes": _of_fit(count_from),
     "n_tail": _of_fit(count_from),
-    "tail_frac": _of_fit(lambda row, fit: count_from(row, fit) / (row.m + row.missing)),
+    "tail_frac": _of_fit(lambda row, fit: count_from(row, fit) / row.count),
     "n_fit": _plain(lambda row: len(row.tail_values)),
     "n_below_cut": _plain(_n_below_cut),
     "alpha_weighted": _of_fit(_alpha_weighted),
@@ -313,7 +313,7 @@ METRICS: dict[str, Metric] = {
     "num_ERG_spikes": _of_space(lambda row, space: space.num),
     "detX_val": _of_space(lambda row, space: row.in_units(space.value)),
     "detX_val_unrescaled": _of_space(lambda row, space: space.rescaled),
-    "detX_frac": _of_space(lambda row, space: space.num / row.m),
+    "detX_frac": _of_space(lambda row, space: space.num / row.count),
     "ERG_gap": _of_space(_erg_gap),
     "delta_lambda_min": _of_space(_delta_lambda_min),
     "W_scale": _plain(_W_scale),

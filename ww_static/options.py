@@ -45,7 +45,7 @@ class Options:
         esd: ``none``, or the precision that the ESD arrays are kept with.
         fit: the law of the tail: ``PL`` (power law), ``TPL`` (with a cut-off), ``E_TPL`` (the same from near the peak of the ESD on).
         xmax: -k leaves out the k largest eigenvalues before the tail is fitted; 0 leaves out none.
-        top_k: only so many of the largest eigenvalues, of matrices with more than four times as many columns.
+        top_k: only so many of the largest eigenvalues, of single matrices.
         cross_check: ``none``, or the package that fits the tail once more.
         precision: ``exact`` (float64), or ``fast`` (float32: metrics of the tail and norms only, to a stated error).
         seed: of everything random.

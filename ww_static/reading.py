@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ww_static import dtypes
 from ww_static.geometry import Matrix, Taps, whole_window
 from ww_static.layers import LayerView
-from ww_static.protocol import TensorSpec, Window
+from ww_static.protocol import Limits, TensorSpec, Window
 from ww_static.seam import OpenCheckpoint
 from ww_static.spectral.gram import Blocks, block_rows
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_ENTRY_BYTES = 48  # of an entry of a sparse matrix that a reader holds, in two orders
 PASS_ELEMENTS = 2**18  # two MiB of float64: stays in cache while it is looked at several times
 
 
@@ -39,6 +40,19 @@ def windows(shape: Sequence[int], most: int = PASS_ELEMENTS) -> Iterator[Window]
 def value_dtype(spec: TensorSpec) -> str:
     """The dtype that `widen` has to be told: float32 for a quantized weight, which reads dequantized."""
     return "F32" if spec.encoding == "quantized" else spec.dtype
+
+
+def most_entries(spec: TensorSpec) -> int:
+    """Most entries that a sparse matrix can have."""
+    return min(math.prod(spec.shape), Limits().sparse_entries)
+
+
+def held_bytes(spec: TensorSpec) -> int:
+    """Private memory in which a reader may hold a deflated or sparse tensor, so that it need not read it for every block."""
+    if spec.encoding == "sparse":
+        return _ENTRY_BYTES * most_entries(spec)
+    size = dtypes.nbytes(spec.dtype, math.prod(spec.shape)) or 0
+    return size if spec.encoding == "compressed" and size <= Limits().inflated_bytes else 0
 
 
 def matrix_blocks(

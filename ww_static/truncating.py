@@ -5,16 +5,16 @@ The sum of all eigenvalues is known exactly, ||W||_F^2, and so is what it and th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ww_static import reading, resampling
 from ww_static.errors import NonFiniteError
 from ww_static.layers import LayerView
 from ww_static.options import Options
-from ww_static.protocol import Limits
 from ww_static.seam import OpenCheckpoint
 from ww_static.spectral.eigen import EPS, Spectrum
-from ww_static.spectral.gram import Blocks, scaled
+from ww_static.spectral.gram import Blocks, block_rows, scaled
 from ww_static.spectral.lanczos import Product
 from ww_static.spectral.truncated import largest_eigenvalues, most_steps, truncated_bytes
 
@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _WORTH = 4  # times K: with fewer columns all eigenvalues cost no more
-_ENTRY_BYTES = 88  # of an entry of a sparse matrix: in the two orders of the reader, and collected
+_COLLECTED_BYTES = 40  # of an entry of a sparse matrix, beside what the reader holds: its place and value, twice, and a product
+_BLOCKS = 3  # the block, and what widening it may need beside it
+_SPARE_BYTES = 2**22
 
-# columns of a truncated spectrum: those of the largest eigenvalues, of their sum, and of the fitted tail
+# columns of a truncated spectrum: those of the largest eigenvalues, of the sum of all, and of the fitted tail
 KEPT = frozenset(
     ("norm", "spectral_norm", "lambda_max", "log_norm", "log_spectral_norm", "frob_norm", "op_norm", "sv_max", "stable_rank",
      "alpha", "xmin", "xmax", "D", "Lambda", "fit_kind", "sigma", "alpha_error", "num_pl_spikes", "n_tail", "tail_frac", "n_fit",
-     "alpha_weighted", "warning", "D_two_sided", "alpha_robust", "xmin_robust", "D_robust", "n_tail_robust", "n_local_minima",
+     "alpha_weighted", "detX_num", "num_ERG_spikes", "detX_val", "detX_val_unrescaled", "detX_frac", "ERG_gap", "delta_lambda_min",
+     "warning", "D_two_sided", "alpha_robust", "xmin_robust", "D_robust", "n_tail_robust", "n_local_minima",
      "alpha_range_minima", "alpha_xmax", "alpha_drop_top_1", "alpha_drop_top_2", "alpha_drop_top_5", "alpha_drop_top_10",
      "alpha_sigma_boot", "alpha_ci_lo", "alpha_ci_hi", "gof_p", "gof_B", "alpha_gof", "xmin_gof", "D_gof", "n_tail_gof", "verdict",
      "verdict_evidence", "exp_rate", "ln_mu", "ln_s", "sexp_b", "sexp_rate", "tpl_alpha", "tpl_Lambda", "etpl_alpha", "etpl_Lambda",
@@ -38,19 +41,25 @@ KEPT = frozenset(
 )  # fmt: skip
 
 
-def applies(view: LayerView, options: Options) -> bool:
-    """Whether a row has the K largest eigenvalues only: one matrix, of more than 4 K columns, in float64."""
+def shortens(view: LayerView, options: Options) -> bool:
+    """Whether a row has the K largest eigenvalues only: one matrix, of more than K columns."""
     single = view.left is None and len(view.matrices) == 1
-    return options.top_k is not None and single and (view.m or 0) > _WORTH * options.top_k
+    return options.top_k is not None and single and (view.m or 0) > options.top_k
+
+
+def applies(view: LayerView, options: Options) -> bool:
+    """Whether they are searched for: of more than 4 K columns. Of fewer all are computed, and the others are left out."""
+    return shortens(view, options) and (view.m or 0) > _WORTH * (options.top_k or 0)
 
 
 def needed_bytes(view: LayerView, options: Options) -> int:
-    """Least private memory, in bytes, in which `spectrum` works: the matrix or its entries, and the Lanczos vectors."""
+    """Least private memory, in bytes, in which `spectrum` works: the matrix or its entries, and then blocks or Lanczos vectors."""
     n, m = view.n or 0, view.m or 0
-    held = 8 * n * m
-    if view.spec.encoding == "sparse":
-        held = _ENTRY_BYTES * min(n * m, Limits().sparse_entries)
-    return held + 24 * (n + m) + truncated_bytes(m, options.top_k or 0)
+    sparse = view.spec.encoding == "sparse"
+    held = _COLLECTED_BYTES * reading.most_entries(view.spec) if sparse else 8 * n * m
+    blocks = _BLOCKS * 8 * m * min(n, block_rows(m))
+    searching = 24 * (n + m) + truncated_bytes(m, options.top_k or 0)
+    return reading.held_bytes(view.spec) + held + max(blocks, searching) + _SPARE_BYTES
 
 
 def needed_flops(view: LayerView, options: Options) -> float:
@@ -77,14 +86,34 @@ def spectrum(checkpoint: OpenCheckpoint, view: LayerView, exponent: int, options
     if view.spec.encoding == "sparse":
         product, total = _sparse(scaled(blocks, exponent), n, m)
     else:
-        W = np.concatenate(list(scaled(blocks, exponent)()))
-        product, total = (lambda v: W.T @ (W @ v)), float(np.einsum("ij,ij->", W, W))
+        product, total = _dense(scaled(blocks, exponent), n, m)
     if not np.isfinite(total):
         raise NonFiniteError("the matrix holds a NaN or an infinity")
     generator = resampling.generators(view, options.seed, "truncated")(0)
     found = largest_eigenvalues(product, m, options.top_k, generator)
     floor = m * EPS * float(found[-1])
     return Spectrum(found, n, "lanczos", floor, exponent, missing=m - len(found), total=total)
+
+
+def shortened(found: Spectrum, options: Options) -> Spectrum:
+    """The K largest eigenvalues of a spectrum that was taken whole, and the sum of all."""
+    assert options.top_k is not None  # the caller has looked
+    missing = len(found.eigenvalues) - options.top_k
+    clipped, total = max(0, found.clipped - missing), float(found.eigenvalues.sum())
+    return replace(found, eigenvalues=found.eigenvalues[missing:].copy(), clipped=clipped, missing=missing, total=total)
+
+
+def _dense(blocks: Blocks, n: int, m: int) -> tuple[Product, float]:
+    """X v = W^T (W v) from W, which is never in memory twice, and the sum of its squares."""
+    import numpy as np
+
+    W = np.empty((n, m))
+    start = 0
+    for block in blocks():
+        W[start : start + len(block)] = block
+        start += len(block)
+        del block  # else it would be held while the next one is made
+    return (lambda v: W.T @ (W @ v)), float(np.einsum("ij,ij->", W, W))
 
 
 def _sparse(blocks: Blocks, n: int, m: int) -> tuple[Product, float]:

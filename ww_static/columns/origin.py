@@ -25,7 +25,7 @@ class OriginColumns:
     precision: str | None = column("exact: float64; fast: float32, of which metrics of the tail and norms are kept")
     spectral_floor: float | None = column("eigenvalues at or below it are numerical noise", "weight^2", "floor.v1")
     n_below_floor: int | None = column("eigenvalues at or below the floor", "1", "floor.v1")
-    n_missing_evals: int | None = column("eigenvalues that were not computed", "1")
+    n_missing_evals: int | None = column("smaller eigenvalues that `--top-k` left out", "1")
     esd_norm: str | None = column("none: eigenvalues of W^T W; 1/N: divided by N", "", "esd_units.v1")
     esd_scale: float | None = column(
         "factor on the eigenvalues of the stored weights (0.5 for pooled 2-D convolutions)", "1", "esd_units.v1"

@@ -20,6 +20,6 @@ class SpaceColumns:
     num_ERG_spikes: int | None = _metric("the same as detX_num", "detx.setol.v1")
     detX_val: float | None = _metric("smallest eigenvalue of that space, in ESD units", "detx.setol.v1", "weight^2")
     detX_val_unrescaled: float | None = _metric("the same rescaled to mean 1 (weightwatcher's name)", "detx.setol.v1")
-    detX_frac: float | None = _metric("detX_num / num_evals", "detx.setol.v1")
+    detX_frac: float | None = _metric("detX_num over the number of all eigenvalues", "detx.setol.v1")
     ERG_gap: int | None = _metric("detX_num - num_pl_spikes", "erg_gap.v1")
     delta_lambda_min: float | None = _metric("(xmin - detX_val), rescaled to mean 1", "delta_lambda_min.v1")

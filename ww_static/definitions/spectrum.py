@@ -122,19 +122,19 @@ DETX = {
         "`detX_num` = `num_ERG_spikes`: the first k with sum of ln e over the k largest below 0, else m; `detX_val` = lambda_(k), "
         "`detX_val_unrescaled` = e_(k), the names being inverted in [WW]; `detX_frac` = detX_num/m",
         "The part of the ESD whose determinant is 1. It is a count for any ESD: Marchenko-Pastur noise has detX_frac 0.73 (Q = 1) to 0.87 (Q = 4).",
-        "`too_few_evals`, `zero_matrix`, `constant_esd`",
+        "`too_few_evals`, `zero_matrix`, `constant_esd`, and with `--top-k` `truncated_spectrum` when k > K",
         "[SETOL], [WW]",
     ),
     "erg_gap.v1": Definition(
         "detX_num - num_pl_spikes",
         "Whether the two tails begin together. That alpha = 2 means a gap of 0 is a hypothesis: a pure power law of alpha = 2 has detX_frac 0.284.",
-        "no fit; `too_few_evals`, `zero_matrix`, `constant_esd`",
+        "no fit; `too_few_evals`, `zero_matrix`, `constant_esd`, and `truncated_spectrum` where `detX_num` is null for it",
         "[SETOL]",
     ),
     "delta_lambda_min.v1": Definition(
         "(xmin - detX_val) m / sum lambda",
         "The same gap in eigenvalues of mean 1: positive when the power-law tail starts above the detX tail.",
-        "no fit; `too_few_evals`, `zero_matrix`, `constant_esd`",
+        "no fit; `too_few_evals`, `zero_matrix`, `constant_esd`, and `truncated_spectrum` where `detX_num` is null for it",
         "[SETOL] 6.3",
     ),
 }  # fmt: skip

@@ -30,33 +30,43 @@ class DetX:
     rescaled: float
 
 
-def detx(eigenvalues: NDArray[np.float64], rescale: bool = True) -> DetX | Missing:
+def detx(
+    eigenvalues: NDArray[np.float64], rescale: bool = True, missing: int = 0, total: float | None = None
+) -> DetX | Missing:
     """num = first k >= 1 with sum of ln e over the k largest below 0, m when there is none; ln 0 = -inf.
 
     Args:
-        eigenvalues: float64, shape (m,), ascending, all >= 0.
+        eigenvalues: float64, shape (m - missing,), ascending, all >= 0.
         rescale: e = lambda m / sum lambda; e = lambda when false.
+        missing: how many smaller eigenvalues are not known.
+        total: the sum of all m; that of the eigenvalues when none is missing.
 
     Returns:
-        The space; or Missing: ``too_few_evals`` (m < 2), ``zero_matrix``, ``constant_esd`` (spread at most 1e-9).
+        The space; or Missing: ``too_few_evals`` (m < 2), ``zero_matrix``, ``constant_esd`` (spread at most 1e-9; the largest is
+        the mean when some are missing), ``truncated_spectrum`` (it ends among those that are missing).
 
     Raises:
-        ValueError: the eigenvalues are not ascending, finite and >= 0.
+        ValueError: the eigenvalues are not ascending, finite and >= 0; or some are missing and the total is, too.
     """
     eigenvalues = np.asarray(eigenvalues, np.float64)
     if len(eigenvalues) and not (eigenvalues[0] >= 0 and np.isfinite(eigenvalues[-1]) and np.all(np.diff(eigenvalues) >= 0)):
         raise ValueError("eigenvalues are ascending, finite and not negative")
-    m = len(eigenvalues)
-    if m < 2:
+    if missing and total is None:
+        raise ValueError("the sum of all eigenvalues is not that of some")
+    m = len(eigenvalues) + missing
+    if m < 2 or len(eigenvalues) == 0:
         return Missing("too_few_evals")
-    total = float(eigenvalues.sum())
+    total = float(eigenvalues.sum()) if total is None else total
     if not total > 0:
         return Missing("zero_matrix")
-    if eigenvalues[-1] - eigenvalues[0] <= _CONSTANT * eigenvalues[0]:
+    smallest = total / m if missing else eigenvalues[0]  # a largest eigenvalue that is the mean leaves room for no other
+    if eigenvalues[-1] - smallest <= _CONSTANT * smallest:
         return Missing("constant_esd")
     descending = eigenvalues[::-1]
     e = descending * (m / total) if rescale else descending
     with np.errstate(divide="ignore"):
         below = np.flatnonzero(np.cumsum(np.log(e)) < 0)
+    if missing and len(below) == 0:
+        return Missing("truncated_spectrum")
     k = int(below[0]) + 1 if len(below) else m
     return DetX(k, float(descending[k - 1]), float(e[k - 1]))

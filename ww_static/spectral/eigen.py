@@ -41,7 +41,7 @@ class Spectrum:
         clipped: eigenvalues that came out negative and were set to 0.
         backend: what computed them: ``numpy``, or the library that was called directly.
         precision: ``exact`` for float64, ``fast`` for float32.
-        missing: how many smaller eigenvalues were not computed.
+        missing: how many smaller eigenvalues were left out.
         total: the sum of all eigenvalues; None for that of those that are here.
     """
 
