@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -11,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ww_static import api, engine, executors, memory
+from ww_static import api, engine, executors, memory, seeding
 from ww_static.dispatch import Crew, Task, drain
 from ww_static.errors import UsageError
 from ww_static.executors import WorkerExecutor
@@ -56,9 +54,7 @@ class Curve:
         """Sample number `run`, float64, shape (n,)."""
         import numpy as np
 
-        text = json.dumps(["calibrate", self.seed, self.sampler, self.alpha, self.n])
-        entropy = int.from_bytes(hashlib.sha256(text.encode()).digest())
-        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy, spawn_key=(run,))))
+        generator = seeding.generator(["calibrate", self.seed, self.sampler, self.alpha, self.n], run)
         logs = np.minimum(generator.standard_exponential(self.n) / (self.alpha - 1), 600.0)
         return np.exp(logs) if self.sampler == "pareto" else np.maximum(np.expm1(logs), 1e-290)
 

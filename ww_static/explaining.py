@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict, dataclass
 
 from ww_static import rows, schema
-from ww_static.definitions import fits, noise, pairs, phases, spectrum, vectors
+from ww_static.definitions import fits, noise, pairs, phases, series, spectrum, transforms, vectors
 from ww_static.definitions.differences import DIFFERENCES, Difference
 from ww_static.definitions.entry import ANY_METRIC, NO_FIT, SOURCES, Definition
 from ww_static.errors import UsageError
@@ -30,6 +30,8 @@ SECTIONS: dict[str, dict[str, Definition]] = {
     "verdicts": phases.VERDICTS,
     "arrays": spectrum.ARRAYS,
     "pairs": pairs.PAIRS,
+    "series": series.SERIES,
+    "transforms": transforms.TRANSFORMS,
 }
 _MOST = 30  # columns of one definition that are listed
 DEFINITIONS = {name: one for section in SECTIONS.values() for name, one in section.items()}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ww_static import dtypes, reading
+from ww_static import dtypes, reading, seeding
 from ww_static.layers import LayerView
 from ww_static.options import Options
 from ww_static.protocol import TensorSpec
@@ -150,9 +148,7 @@ class _Source:
     def matrix(self, replica: int, number: int) -> tuple[upper.Matrix, np.random.Generator]:
         """A permuted matrix, and the generator that permuted it."""
         spec = self.view.spec
-        text = json.dumps([self.seed, spec.name, self.view.part])
-        entropy = int.from_bytes(hashlib.sha256(text.encode()).digest())
-        generator = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(replica, number)))
+        generator = seeding.generator([self.seed, spec.name, self.view.part], replica, number)
         blocks = reading.stored_blocks(self.checkpoint, spec, self.view.matrices[number])
         stored = permuted(blocks, self.n * self.m, generator).reshape(self.n, self.m)
         make = partial(_matrix, stored, reading.value_dtype(spec), self.exponent)

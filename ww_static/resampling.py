@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import replace
+from functools import partial
 
-import numpy as np
-
+from ww_static import seeding
 from ww_static.layers import LayerView
 from ww_static.measured import Measured
 from ww_static.options import Options
@@ -41,14 +39,8 @@ def resampled(view: LayerView, row: Measured, options: Options) -> Measured:
 
 
 def generators(view: LayerView, seed: int, purpose: str) -> Generators:
-    """The generator of every replica of a view: PCG64 seeded by the sha256 of (seed, name, part, purpose), and the replica."""
-    text = json.dumps([seed, view.spec.name, view.part, purpose])
-    entropy = int.from_bytes(hashlib.sha256(text.encode()).digest())
-
-    def generator(replica: int) -> np.random.Generator:
-        return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy, spawn_key=(replica,))))
-
-    return generator
+    """The generator of every replica of a view: seeded by (seed, name, part, purpose), and the replica."""
+    return partial(seeding.generator, [seed, view.spec.name, view.part, purpose])
 
 
 def resampling_flops(view: LayerView, options: Options) -> float:

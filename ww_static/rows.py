@@ -133,10 +133,16 @@ class ChangeRow:
     rf: int | None = column("matrices of the view (kernel taps)", "1")
     transform: str | None = column("smooth or sharpen")
     method: str | None = column("how smooth counts the components to keep: detX, svd, rmt, lambda_min")
-    k: int | None = column("that count, over all matrices; negative: how many of the largest go", "1")
-    removed: int | None = column("singular components that were taken out, over all matrices", "1")
-    removed_share: float | None = column("their share of the sum of squared singular values", "1")
-    delta_norm: float | None = column("Frobenius norm of the change, before it is rounded to the storage dtype", "weight")
+    k: int | None = column(
+        "components that smooth keeps, over all matrices; negative: how many of the largest go", "1", "transform.k.v1"
+    )
+    removed: int | None = column("singular components that were taken out, over all matrices", "1", "transform.removed.v1")
+    removed_share: float | None = column(
+        "share of what was taken out of the sum of squared singular values", "1", "transform.removed.v1"
+    )
+    delta_norm: float | None = column(
+        "Frobenius norm of the change, before it is rounded to the storage dtype", "weight", "transform.delta_norm.v1"
+    )
 
 
 def _deltas() -> list[tuple[str, Any, Any]]:

@@ -20,15 +20,15 @@ class BulkColumns:
     sigma_mp: float | None = _metric(
         "standard deviation of the Marchenko-Pastur law that fits the density, mean eigenvalue 1", "sigma_mp.ww.v1"
     )
-    bulk_min: float | None = _metric("lower edge of that law", "sigma_mp.ww.v1", "weight^2")
-    bulk_max: float | None = _metric("upper edge of that law", "sigma_mp.ww.v1", "weight^2")
+    bulk_min: float | None = _metric("lower edge of the Marchenko-Pastur law with sigma_mp", "sigma_mp.ww.v1", "weight^2")
+    bulk_max: float | None = _metric("upper edge of the Marchenko-Pastur law with sigma_mp", "sigma_mp.ww.v1", "weight^2")
     mp_softrank: float | None = _metric("bulk_max / lambda_max", "mp_softrank.v1")
     mp_sigma2: float | None = _metric(
         "variance of the elements whose Marchenko-Pastur law has the lower quantiles of the ESD", "mp_sigma2.v1", "weight^2"
     )
-    mp_shape_spread: float | None = _metric("how much that variance differs between quantiles, max/min - 1", "mp_sigma2.v1")
-    mp_edge_lo: float | None = _metric("lower Marchenko-Pastur edge of that variance", "mp_edge.v1", "weight^2")
-    mp_edge_hi: float | None = _metric("upper Marchenko-Pastur edge of that variance", "mp_edge.v1", "weight^2")
+    mp_shape_spread: float | None = _metric("how much mp_sigma2 differs between quantiles, max/min - 1", "mp_sigma2.v1")
+    mp_edge_lo: float | None = _metric("lower edge of the Marchenko-Pastur law with mp_sigma2", "mp_edge.v1", "weight^2")
+    mp_edge_hi: float | None = _metric("upper edge of the Marchenko-Pastur law with mp_sigma2", "mp_edge.v1", "weight^2")
     tw_edge: float | None = _metric(
         "Tracy-Widom edge: noise has an eigenvalue above it with a probability of 1 %", "tw_edge.v1", "weight^2"
     )
@@ -44,7 +44,9 @@ class BulkColumns:
     spike_overlap_M: Curve | None = _metric(
         "squared cosine between the vector of length M of each spike and of what made it", "spike_theta.v1"
     )
-    spike_overlap_N: Curve | None = _metric("the same of the vectors of length N", "spike_theta.v1")
+    spike_overlap_N: Curve | None = _metric(
+        "squared cosine between the vector of length N of each spike and of what made it", "spike_theta.v1"
+    )
     level_spacing_r: float | None = _metric(
         "mean ratio of neighbouring spacings: 0.5307 for noise, 0.3863 for unrelated values", "level_spacing_r.v1"
     )

@@ -17,6 +17,12 @@ class CrosscheckColumns:
     __slots__ = ()
 
     crosscheck_alpha: float | None = _crosscheck("exponent that the powerlaw package finds", "crosscheck.v1")
-    crosscheck_xmin: float | None = _crosscheck("smallest eigenvalue of its tail", "crosscheck.v1", "weight^2")
-    crosscheck_D: float | None = _crosscheck("its one-sided Kolmogorov-Smirnov distance", "crosscheck.v1")
-    crosscheck_difference: float | None = _crosscheck("its exponent less that of the power law here", "crosscheck.v1")
+    crosscheck_xmin: float | None = _crosscheck(
+        "smallest eigenvalue of the tail that the powerlaw package finds", "crosscheck.v1", "weight^2"
+    )
+    crosscheck_D: float | None = _crosscheck(
+        "one-sided Kolmogorov-Smirnov distance that the powerlaw package finds", "crosscheck.v1"
+    )
+    crosscheck_difference: float | None = _crosscheck(
+        "crosscheck_alpha less the exponent of the power law here", "crosscheck.v1"
+    )

@@ -66,13 +66,17 @@ class DifferenceColumns:
     overlap_l: float | None = _compared(
         "mean squared cosine of the principal angles of the 10 leading left vectors; 10/d for unrelated ones", "overlap.v1"
     )
-    overlap_r: float | None = _compared("the same of the right vectors", "overlap.v1")
+    overlap_r: float | None = _compared(
+        "mean squared cosine of the principal angles of the 10 leading right vectors; 10/d for unrelated ones", "overlap.v1"
+    )
     agreement_l: float | None = _compared("mean |cosine| of left vectors of the same place, of 10", "agreement.v1")
-    agreement_r: float | None = _compared("the same of the right vectors", "agreement.v1")
+    agreement_r: float | None = _compared("mean |cosine| of right vectors of the same place, of 10", "agreement.v1")
     best_match_l: float | None = _compared(
         "mean over the 10 leading left vectors of a of the largest |cosine| with one of b", "agreement.v1"
     )
-    best_match_r: float | None = _compared("the same of the right vectors", "agreement.v1")
+    best_match_r: float | None = _compared(
+        "mean over the 10 leading right vectors of a of the largest |cosine| with one of b", "agreement.v1"
+    )
     max_angle: float | None = _compared("largest principal angle of either side", "max_angle.v1", "radian")
     intruders: int | None = _compared(
         "of the 10 leading left vectors of b those whose |cosine| with every left vector of a is below 0.5", "intruders.v1"
@@ -101,7 +105,7 @@ class ComparedColumns:
     esd_norm: str | None = column("none: eigenvalues of W^T W; 1/N: divided by N")
     esd_scale: float | None = column("factor on the eigenvalues of the stored weights", "1")
     content_hash: str | None = column("sha256 of dtype, shape and stored values of the new tensor")
-    content_hash_old: str | None = column("the same of the old tensor")
+    content_hash_old: str | None = column("sha256 of dtype, shape and stored values of the old tensor")
     seed: int | None = column("seed of the run")
     params_id: str | None = column("name of the set of options")
     definitions_version: str | None = column("version of the formulas")

@@ -17,10 +17,10 @@ class PhasesColumns:
     __slots__ = ()
 
     alpha_robust: float | None = _metric(
-        "exponent of the fit with the two-sided distance, and at least 10 values and 2 % of them in the tail", "alpha_robust.v1"
+        "exponent of the fit with the two-sided distance, and at least 10 values and 2 % of all in the tail", "alpha_robust.v1"
     )
-    xmin_robust: float | None = _metric("smallest eigenvalue of its tail", "alpha_robust.v1", "weight^2")
-    D_robust: float | None = _metric("its distance", "alpha_robust.v1")
+    xmin_robust: float | None = _metric("smallest eigenvalue of the tail of the robust fit", "alpha_robust.v1", "weight^2")
+    D_robust: float | None = _metric("two-sided Kolmogorov-Smirnov distance of the robust fit", "alpha_robust.v1")
     n_tail_robust: int | None = _metric("eigenvalues at or above xmin_robust", "alpha_robust.v1")
     phase: str | None = _metric(
         "shape of the ESD: random-like, bleeding-out, bulk+spikes, bulk-decay, heavy-tailed, rank-collapse, undetermined",
@@ -30,7 +30,7 @@ class PhasesColumns:
         "by how much, relative to their thresholds, the numbers that decide must change together to give another phase",
         "phase_margin.v1",
     )
-    phase_runner_up: str | None = _metric("that phase", "phase_margin.v1")
+    phase_runner_up: str | None = _metric("the phase that a change by phase_margin would give", "phase_margin.v1")
     tail_class: str | None = _metric(
         "of heavy-tailed and bulk-decay: very_heavy (alpha_robust < 2), fat (2 to 6), weak (> 6)", "tail_class.v1"
     )

@@ -18,7 +18,9 @@ class VariantsColumns:
 
     D_two_sided: float | None = _tail("two-sided Kolmogorov-Smirnov distance at alpha and xmin", "D_two_sided.v1")
     n_local_minima: int | None = _tail("local minima of D against xmin within 10 % of the smallest", "local_minima.v1")
-    alpha_range_minima: float | None = _tail("largest less smallest alpha of these minima", "local_minima.v1")
+    alpha_range_minima: float | None = _tail(
+        "largest less smallest alpha at the local minima of D against xmin", "local_minima.v1"
+    )
     alpha_xmax: float | None = _tail("exponent of a power law that ends at the largest eigenvalue", "alpha_xmax.v1")
     alpha_drop_top_1: float | None = _tail("alpha of the fit without the largest eigenvalue", "alpha_drop_top.v1")
     alpha_drop_top_2: float | None = _tail("alpha of the fit without the largest 2", "alpha_drop_top.v1")
