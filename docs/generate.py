@@ -18,7 +18,7 @@ from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 
-from ww_static import codes, explaining, memory, protocol, schema
+from ww_static import codes, costs, explaining, memory, protocol, schema
 from ww_static.analysis import need
 from ww_static.budget import Budget
 from ww_static.facts import Facts
@@ -51,6 +51,16 @@ MIB = 2**20
 WAYS = (("two-stage", "exact"), ("numpy", "exact"), ("two-stage", "fast"))
 SIDES = (768, 1024, 2048, 4096, 8192, 16_384)
 CONTAINERS = (512, 1024, 2048, 4096, 8192)  # MiB
+# group -> what it adds to a row
+ADDED = {
+    "tail": "some ten other fits; spectra of windows",
+    "alternatives": "five laws, one of them with its own xmin",
+    "randomize": "R = 5, 3 or 1 permuted copies; spectrum of one",
+    "vectors": "eigenvectors of every matrix",
+    "bootstrap": "200 fits",
+    "gof": "101 fits, from 100 eigenvalues on",
+}
+SHAPES = ((768, 768), (2304, 768), (4096, 4096))
 _MOST_BYTES, _MOST_SIDE = 2**50, 2**17
 
 
@@ -95,9 +105,9 @@ def _attributes(docstring: str) -> dict[str, str]:
     return {name: meaning.strip().rstrip(".").replace("``", "`") for name, meaning in found}
 
 
-def row_of(m: int) -> LayerView:
-    """The row of one matrix of M columns; how many rows the matrix has does not matter."""
-    return layer_table([protocol.TensorSpec("layer.weight", "BF16", (m, m), "model.safetensors")], Facts())[0]
+def row_of(m: int, n: int | None = None) -> LayerView:
+    """The row of one matrix of M columns, and of M rows where their number does not matter."""
+    return layer_table([protocol.TensorSpec("layer.weight", "BF16", (n or m, m), "model.safetensors")], Facts())[0]
 
 
 def overhead() -> int:
@@ -154,6 +164,25 @@ def containers_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def groups_table() -> str:
+    """What each group of columns adds to a row, by the estimates that a run is planned with, in units of what the row takes without it."""
+    lines = [f"| group | adds | {' | '.join(f'{n} x {m}' for n, m in SHAPES)} |", "|---" * (2 + len(SHAPES)) + "|"]
+    views = [row_of(m, n) for n, m in SHAPES]
+    plain = [seconds(view, "default") for view in views]
+    lines.append(f"| default | the spectrum, two fits | {' | '.join(f'1 ({took:.2g} s)' for took in plain)} |")
+    for group, words in ADDED.items():
+        added = [seconds(view, "default", group) / took - 1 for view, took in zip(views, plain, strict=True)]
+        lines.append(f"| {group} | {words} | {' | '.join(f'+ {share:.2g}' for share in added)} |")
+    lines.append(f"| esd | curves, and output | {' | '.join(['not estimated'] * len(SHAPES))} |")
+    return "\n".join(lines) + "\n"
+
+
+def seconds(view: LayerView, *groups: str) -> float:
+    """Estimated seconds of a row with some groups of columns."""
+    wanted = need(view, Options(metrics=groups))
+    return costs.of_row(view, wanted.flops + wanted.further)
+
+
 def acceptance_table() -> str:
     """The acceptance tests of acceptance.toml with what the last run of `python3 dev.py accept` wrote into acceptance.json."""
     tests = tomllib.loads((DOCS / "acceptance.toml").read_text(encoding="utf-8"))["test"]
@@ -194,7 +223,9 @@ def pages() -> dict[Path, str]:
         threats: filled(threats, {"limits": limits_table()}),
         formats: filled(formats, {"codes": codes.table()}),
         mathematics: filled(mathematics, explained),
-        performance: filled(performance, {"matrices": matrices_table(), "containers": containers_table()}),
+        performance: filled(
+            performance, {"matrices": matrices_table(), "containers": containers_table(), "groups": groups_table()}
+        ),
     }
 
 

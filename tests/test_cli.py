@@ -106,6 +106,18 @@ def test_json_document_meets_its_schema(model: Path) -> None:
     assert len(described["tensors"]) == 5
 
 
+def test_the_estimate_holds_the_groups_of_columns(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cost = {}
+    for groups in ("default", "default,esd", "default,bootstrap", "all"):
+        code, out, _ = here(capsys, "describe", model, "--metrics", groups, "--format", "json")
+        assert code == 0
+        cost[groups] = json.loads(out)["summary"]["flops"]
+    assert cost["default"] == cost["default,esd"] == ww_static.describe(model).summary["flops"]
+    assert (
+        cost["default"] < cost["default,bootstrap"] < cost["all"] == ww_static.describe(model, metrics="all").summary["flops"]
+    )
+
+
 def test_json_lines_carry_every_record(model: Path) -> None:
     records = [json.loads(line) for line in run("analyze", model, "--format", "jsonl").stdout.splitlines()]
     assert [one["record"] for one in records] == ["layer"] * 5 + ["file", "summary"]

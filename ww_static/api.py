@@ -159,6 +159,7 @@ def analyze_sources(
 def describe(
     paths: Paths,
     *,
+    metrics: str | Sequence[str] = "default",
     layers: str | Sequence[str] = (),
     kinds: str | Sequence[str] = (),
     min_evals: int | None = None,
@@ -171,13 +172,15 @@ def describe(
 ) -> Result:
     """One row per tensor, from headers only: what is there, and what `analyze` would do with it at which cost.
 
-    Args: as for `analyze`.
+    Args: as for `analyze`; `metrics` is what the estimates `flops` and `memory_bytes` are for.
 
     Raises:
         FormatError: the one file that was named cannot be read. With several, each failure is a row.
         UsageError: an option means nothing.
     """
-    options = Options(layers=texts(layers), kinds=texts(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv)
+    options = Options(
+        metrics=texts(metrics), layers=texts(layers), kinds=texts(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv
+    )
     settings = settings_of("auto", None, readers, limits, timeout)
     with executors.hired(engine.most_workers(settings, options), executor) as crew:
         sources = planning.locate(_paths(paths), settings, crew)
@@ -261,7 +264,7 @@ def _tensor_row(plan: Plan, pairs: Sequence[tuple[LayerView, Need]], placed: dic
         dtype=spec.dtype, quantized=view.quantized, status="skipped" if view.reason else "planned", reason=view.reason,
         parts=tuple(one.part for one in views if one.part and one.part != "whole"), rows=len(views),
         N=n, M=m, Q=n / m if n and m else None, rf=len(view.matrices) or None, num_evals=view.num_evals,
-        flops=sum(need.flops for need in needs), memory_bytes=max(need.plain.least for need in needs) or None,
+        flops=sum(need.flops + need.further for need in needs), memory_bytes=max(need.plain.least for need in needs) or None,
         tied_to=None if first == spec.name else first, reader=plan.reader,
     )  # fmt: skip
 

@@ -174,6 +174,7 @@ def describe(
     paths: PathsArgument,
     output_format: FormatOption = Format.TABLE,
     output: OutputOption = None,
+    metrics: MetricsOption = "default",
     layers: LayersOption = None,
     kinds: KindsOption = None,
     min_evals: MinEvalsOption = None,
@@ -191,13 +192,16 @@ def describe(
     \b
     ww-static describe model.safetensors
     ww-static describe model.safetensors.index.json --format csv
+    ww-static describe model.safetensors --metrics all --format json | jq .summary.flops
     """  # noqa: D301
     starting.begin()
     from ww_static import api, delivery, engine, executors, planning
     from ww_static.options import Options
     from ww_static.progress import display
 
-    options = Options(layers=tuple(layers or ()), kinds=split(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv)
+    options = Options(
+        metrics=split(metrics), layers=tuple(layers or ()), kinds=split(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv
+    )  # fmt: skip
     delivery.check_outputs(output, output_format.value)
     settings = settings_of("auto", None, readers, timeout)
     named = _paths(paths)

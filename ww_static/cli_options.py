@@ -140,20 +140,33 @@ PrecisionOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 RandomizeOption = Annotated[
-    bool, typer.Option("--randomize", help="Compare with permuted copies of each matrix: traps, distances; a group of columns.")
+    bool,
+    typer.Option(
+        "--randomize",
+        help="Compare with 5, 3 or 1 permuted copies of each matrix, the first with all its eigenvalues; a group of columns.",
+    ),
 ]
 FullReplicasOption = Annotated[
     bool, typer.Option("--full-replicas", help="All eigenvalues of every permuted copy, not of the first one only.")
 ]
 VectorsOption = Annotated[
-    bool, typer.Option("--vectors", help="How localized the eigenvectors of bulk and tail are; a group of columns.")
+    bool,
+    typer.Option(
+        "--vectors",
+        help="How localized the eigenvectors of bulk and tail are: all vectors of each matrix, no fit; a group of columns.",
+    ),
 ]
 BootstrapOption = Annotated[
-    bool, typer.Option("--bootstrap", help="How much alpha varies over 200 samples of the eigenvalues; a group of columns.")
+    bool,
+    typer.Option(
+        "--bootstrap", help="How much alpha varies over 200 samples of the eigenvalues: 200 fits; a group of columns."
+    ),
 ]
 GofOption = Annotated[
     bool,
-    typer.Option("--gof", help="Test the tail against 100 samples of the fitted power law, for a verdict; a group of columns."),
+    typer.Option(
+        "--gof", help="Test the tail against 100 samples of the fitted power law, for a verdict: 101 fits; a group of columns."
+    ),
 ]
 JobsOption = Annotated[
     str,
