@@ -467,3 +467,20 @@ def blas_counts(threads: int) -> tuple[set[int], set[int]]:
 def test_a_worker_has_one_blas_thread_unless_it_is_given_more_for_a_while(workers: WorkerExecutor) -> None:
     for threads in (1, 2, 1):
         assert workers.submit(blas_counts, threads).result(60) == ({threads}, {1})
+
+
+def test_workers_end_although_an_interruption_left_a_waiter_behind(tmp_path: Path) -> None:
+    """Ctrl-C between the two steps of a notification: the next one goes to a waiter that has left (queue.Queue of Python 3.11)."""
+    script = (
+        "import threading, time\nfrom ww_static.executors import WorkerExecutor\n"
+        "if __name__ == '__main__':\n"
+        "    workers = WorkerExecutor(1)\n    assert workers.submit(len, [1]).result() == 1\n"
+        "    queue = workers._hands[0]._pool._context.task_queue\n"
+        "    left = threading.Lock()\n    left.acquire()\n"
+        "    with queue.mutex:\n        queue.not_empty._waiters.appendleft(left)\n"
+        "    workers.shutdown()\n    print('ended')\n"
+    )
+    path = tmp_path / "script.py"
+    path.write_text(script)
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("ended\n", 0), done.stderr

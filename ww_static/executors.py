@@ -117,6 +117,8 @@ class _Hand:
         """Ends the worker, and returns when it has ended."""
         self.stop()
         if self._pool is not None:
+            # Ctrl-C inside `put` can leave a waiter behind that takes the next notification, which is that of `join`
+            self._pool._context.task_queue.put(None)
             self._pool.join()
             self._pool = None
 
