@@ -29,6 +29,7 @@ DOCS = Path(__file__).resolve().parent
 COMMANDS = (
     "",
     "analyze",
+    "audit",
     "compare",
     "trend",
     "describe",

@@ -105,7 +105,7 @@ def analyze(
     )  # fmt: skip
     settings = settings_of(jobs, max_memory, readers, limits, timeout)
     with executors.hired(engine.most_workers(settings, options), executor) as crew:
-        sources = planning.locate(_paths(paths), settings, crew)
+        sources = planning.locate(paths_of(paths), settings, crew)
         if base is not None:
             sources, options = on_base(os.fspath(base), sources, options, settings, crew)
         result = analyze_sources(sources, options, settings, crew, progress=progress)
@@ -183,7 +183,7 @@ def describe(
     )
     settings = settings_of("auto", None, readers, limits, timeout)
     with executors.hired(engine.most_workers(settings, options), executor) as crew:
-        sources = planning.locate(_paths(paths), settings, crew)
+        sources = planning.locate(paths_of(paths), settings, crew)
         result = describe_sources(sources, options, settings, crew)
     if len(sources) == 1 and result.errors:
         raise result.errors[0]
@@ -274,7 +274,8 @@ def texts(value: str | Sequence[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
-def _paths(paths: Paths) -> list[str]:
+def paths_of(paths: Paths) -> list[str]:
+    """One path or several, as texts."""
     if isinstance(paths, (str, os.PathLike)):
         return [os.fspath(paths)]
     return [os.fspath(path) for path in paths]

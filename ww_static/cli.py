@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from ww_static import cli_compare, cli_laws, cli_transforms, starting
+from ww_static import cli_audit, cli_compare, cli_laws, cli_transforms, starting
 from ww_static.cli_options import (
     BaseOption,
     BlasThreadsOption,
@@ -49,7 +49,7 @@ from ww_static.cli_options import (
     XmaxOption,
     split,
 )
-from ww_static.cli_runs import INTERRUPTED, Talk, finish, settings_of
+from ww_static.cli_runs import INTERRUPTED, Talk, finish, paths_of, settings_of
 from ww_static.errors import FormatError, UsageError, escape
 from ww_static.version import __version__
 
@@ -80,6 +80,7 @@ app.add_typer(cli_laws.theory_app, name="theory")
 app.command()(cli_laws.calibrate)
 app.command()(cli_transforms.smooth)
 app.command()(cli_transforms.sharpen)
+app.command()(cli_audit.audit)
 app.command()(cli_compare.compare)
 app.command()(cli_compare.trend)
 
@@ -155,7 +156,7 @@ def _analyze(paths: Sequence[str], base: str | None, options: Options, settings:
     from ww_static.progress import display
 
     delivery.check_outputs(talk.output, talk.output_format.value)
-    named = _paths(paths)
+    named = paths_of(paths)
     lines = delivery.Lines() if talk.output_format is Format.JSONL and not talk.output else None
     crew_size = engine.most_workers(settings, options)
     with executors.hired(crew_size, wait=False) as crew, display(talk.progress.value, talk.quiet) as shown:
@@ -204,7 +205,7 @@ def describe(
     )  # fmt: skip
     delivery.check_outputs(output, output_format.value)
     settings = settings_of("auto", None, readers, timeout)
-    named = _paths(paths)
+    named = paths_of(paths)
     with executors.hired(engine.most_workers(settings, options), wait=False) as crew, display(progress.value, quiet) as shown:
         sources = planning.locate(named, settings, crew)
         delivery.prepare(output, output_format.value)
@@ -368,16 +369,3 @@ def _click_or_bug(error: Exception) -> int:
 def _say(text: str, code: int) -> int:
     print(text, file=sys.stderr)
     return code
-
-
-def _paths(paths: Sequence[str]) -> list[str]:
-    found: list[str] = []
-    for path in paths:
-        if path == "-":
-            lines = sys.stdin.buffer.read().splitlines() if sys.stdin is not None else []
-            found.extend(os.fsdecode(line) for line in lines if line.strip())
-        else:
-            found.append(path)
-    if not found:
-        raise UsageError("no path was given")
-    return found

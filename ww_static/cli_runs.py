@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from ww_static.cli_options import Color, Format, Progress, split
+from ww_static.errors import UsageError
 
 if TYPE_CHECKING:
     from ww_static.models import Source
@@ -35,6 +38,24 @@ def settings_of(jobs: str, max_memory: str | None, readers: str | None, timeout:
     from ww_static import api
 
     return api.settings_of(jobs, max_memory, split(readers) or None, None, timeout)
+
+
+def paths_of(paths: Sequence[str]) -> list[str]:
+    """The paths that a command was given; ``-`` stands for those on stdin.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found: list[str] = []
+    for path in paths:
+        if path == "-":
+            lines = sys.stdin.buffer.read().splitlines() if sys.stdin is not None else []
+            found.extend(os.fsdecode(line) for line in lines if line.strip())
+        else:
+            found.append(path)
+    if not found:
+        raise UsageError("no path was given")
+    return found
 
 
 def finish(result: Result, sources: Sequence[Source], talk: Talk, *, printed: bool = False) -> NoReturn:

@@ -97,6 +97,16 @@ class FindingRow:
     where: str | None = column("part of the file")
     message: str | None = column("the fact")
     inconclusive: bool | None = column("something was left unread, so that the file cannot pass as clean")
+    code: str | None = column("rule of an audit that reports it: WW101 ...")
+    severity: str | None = column("error, warn or info, by the policy of the audit")
+    outcome: str | None = column("violation; or what it leaves unread: unreadable, inconclusive, internal_error")
+    part: str | None = column("view of the tensor: q, k, v, gate_i, tap_0_1, expert_7, delta ...")
+    metric: str | None = column("column that was judged")
+    value: float | None = column("what it was")
+    limit: float | None = column("limit that it passed")
+    suppressed: str | None = column("why the policy accepts it; null when it does not")
+    baseline: str | None = column("against the baseline: new, changed, unchanged, or fixed for one that is gone")
+    fingerprint: str | None = column("32 hexadecimal digits of model, rule, tensor and part, the same from run to run")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,8 @@ from ww_static.version import __version__
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ww_static.policies.judgement import Judgement
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tables:
@@ -30,6 +32,7 @@ class Tables:
         exit_code: 0; 3 when something could not be read or there was nothing to analyse; 4 after a bug of ours.
         errors: what could not be opened, as it was raised; each has a row with status error.
         interrupted: the run was stopped before its end.
+        judgement: what an audit says; `finding_rows` and `exit_code` are then its own.
     """
 
     table: str
@@ -41,6 +44,7 @@ class Tables:
     exit_code: int
     errors: tuple[FormatError, ...] = ()
     interrupted: bool = False
+    judgement: Judgement | None = None
 
     @property
     def layers(self) -> pa.Table:

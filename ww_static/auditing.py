@@ -1,0 +1,80 @@
+"""The function that Python users call to audit models, and the result that the command prints."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+
+from ww_static import engine, executors, planning
+from ww_static.api import Paths, analyze_sources, paths_of, settings_of
+from ww_static.models import Source
+from ww_static.options import Options
+from ww_static.plan import Settings
+from ww_static.policies.judgement import judge
+from ww_static.policies.policy import Policy
+from ww_static.protocol import Limits
+from ww_static.results import Result
+from ww_static.rows import LayerRow
+
+PROFILES = {
+    "fast": Options(),
+    "full": Options(metrics=("default", "randomize")),
+}
+
+
+def audit(
+    paths: Paths,
+    *,
+    policy: Policy | None = None,
+    seed: int = 0,
+    jobs: int | str = 1,
+    max_memory: int | str | None = None,
+    readers: Sequence[str] | None = None,
+    limits: Limits | None = None,
+    timeout: float = 30.0,
+    executor: Executor | None = None,
+    progress: Callable[[engine.Progress], None] | None = None,
+) -> Result:
+    """Models judged by a policy: findings with codes, and an exit code.
+
+    Args:
+        paths: files, folders or glob patterns; or a `Result` of `analyze`, which is judged as it is.
+        policy: None for the defaults.
+        seed, jobs, max_memory, readers, limits, timeout, executor, progress: as for `analyze`.
+
+    Returns:
+        The layer rows; `findings` are those of the audit, `judgement` and `exit_code` what they mean.
+
+    Raises:
+        UsageError: an option means nothing.
+    """
+    chosen = policy or Policy()
+    options = replace(PROFILES[chosen.profile], seed=seed)
+    settings = settings_of(jobs, max_memory, readers, limits, timeout)
+    with executors.hired(engine.most_workers(settings, options), executor) as crew:
+        sources = planning.locate(paths_of(paths), settings, crew)
+        return audit_sources(sources, chosen, options, settings, crew, progress=progress)
+
+
+def audit_sources(
+    sources: Sequence[Source],
+    policy: Policy,
+    options: Options,
+    settings: Settings,
+    executor: Executor,
+    *,
+    progress: Callable[[engine.Progress], None] | None = None,
+    on_row: Callable[[LayerRow], None] | None = None,
+    keep_partial: bool = False,
+) -> Result:
+    """`audit` for models that are already located."""
+    result = analyze_sources(sources, options, settings, executor, progress=progress, on_row=on_row, keep_partial=keep_partial)
+    return judged(result, policy, datetime.date.today())
+
+
+def judged(result: Result, policy: Policy, today: datetime.date) -> Result:
+    """What a policy makes of the result of an analysis."""
+    judgement = judge(result.rows, result.finding_rows, result.file_rows, policy, today)
+    return replace(result, finding_rows=judgement.findings, exit_code=judgement.exit_code, judgement=judgement)

@@ -1,0 +1,67 @@
+"""The commands that judge models: parsed, called, printed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ww_static import starting
+from ww_static.cli_options import (
+    Color,
+    ColorOption,
+    Format,
+    FormatOption,
+    JobsOption,
+    MaxMemoryOption,
+    OutputOption,
+    PathsArgument,
+    Progress,
+    ProgressOption,
+    QuietOption,
+    ReadersOption,
+    SeedOption,
+    TimeoutOption,
+    VerboseOption,
+)
+from ww_static.cli_runs import Talk, finish, paths_of, settings_of
+
+
+def audit(
+    paths: PathsArgument,
+    output_format: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+    profile: Annotated[str, typer.Option("--profile", metavar="fast|full", help="What is computed.")] = "full",
+    seed: SeedOption = 0,
+    jobs: JobsOption = "auto",
+    max_memory: MaxMemoryOption = None,
+    timeout: TimeoutOption = 30.0,
+    readers: ReadersOption = None,
+    progress: ProgressOption = Progress.AUTO,
+    color: ColorOption = Color.AUTO,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Judge models by a policy: findings with codes, and one exit code.
+
+    \b
+    ww-static audit model.safetensors
+    ww-static audit models/ -o audit.sarif -o audit.json
+    """  # noqa: D301  (a backslash b keeps the lines apart)
+    starting.begin()
+    from dataclasses import replace
+
+    from ww_static import auditing, delivery, engine, executors, planning
+    from ww_static.policies.policy import Policy
+    from ww_static.progress import display
+
+    policy = Policy(profile=profile)  # type: ignore[arg-type]
+    options = replace(auditing.PROFILES[profile], seed=seed)
+    settings = settings_of(jobs, max_memory, readers, timeout)
+    delivery.check_outputs(output, output_format.value)
+    named = paths_of(paths)
+    with executors.hired(engine.most_workers(settings, options), wait=False) as crew, display(progress.value, quiet) as shown:
+        sources = planning.locate(named, settings, crew)
+        delivery.prepare(output, output_format.value)
+        result = auditing.audit_sources(sources, policy, options, settings, crew, progress=shown, keep_partial=True)
+    finish(result, sources, Talk(output, output_format, progress, color, quiet, verbose))

@@ -1,0 +1,117 @@
+"""Rows and a policy in, findings with codes and an exit code out: the audit itself, a pure function."""
+
+from __future__ import annotations
+
+import datetime
+import fnmatch
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ww_static.policies import gate
+from ww_static.policies.policy import Policy
+from ww_static.rows import FileRow, FindingRow, LayerRow
+from ww_static.rules.catalogue import RULES
+from ww_static.rules.rule import Evidence, Found, Rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What an audit says.
+
+    Attributes:
+        findings: in the order of the models, the gravest first.
+        exit_code: 0, 1, 3 or 4.
+        reasons: why it is not 0; all that apply.
+        profile: what was computed.
+        counts: findings by severity, without the suppressed ones.
+        suppressed: how many are.
+    """
+
+    findings: tuple[FindingRow, ...]
+    exit_code: int
+    reasons: tuple[str, ...]
+    profile: str
+    counts: dict[str, int]
+    suppressed: int
+
+
+def judge(
+    rows: Sequence[LayerRow], findings: Sequence[FindingRow], files: Sequence[FileRow], policy: Policy, today: datetime.date
+) -> Judgement:
+    """What a policy makes of the rows of a run."""
+    found = [one for evidence in evidences(rows, findings, files) for one in _of_model(evidence, policy, today)]
+    why = gate.reasons(found, policy)
+    return Judgement(
+        findings=tuple(found),
+        exit_code=gate.exit_code(why) if rows else gate.UNREAD,
+        reasons=why if rows else ("inconclusive",),
+        profile=policy.profile,
+        counts=dict(Counter(one.severity or "" for one in found if one.suppressed is None)),
+        suppressed=sum(one.suppressed is not None for one in found),
+    )
+
+
+def evidences(rows: Sequence[LayerRow], findings: Sequence[FindingRow], files: Sequence[FileRow]) -> list[Evidence]:
+    """The rows of a run by model, in the order of the run."""
+    models: dict[str | None, tuple[list[LayerRow], list[FindingRow], list[FileRow]]] = {}
+    for layer in rows:
+        models.setdefault(layer.model_id, ([], [], []))[0].append(layer)
+    for finding in findings:
+        models.setdefault(finding.model_id, ([], [], []))[1].append(finding)
+    for file in files:
+        models.setdefault(file.model_id, ([], [], []))[2].append(file)
+    return [_evidence(model, *tables) for model, tables in models.items()]
+
+
+def _evidence(
+    model: str | None, rows: Sequence[LayerRow], findings: Sequence[FindingRow], files: Sequence[FileRow]
+) -> Evidence:
+    shown = [row.file for row in files] + [row.file for row in rows]
+    return Evidence(model, shown[0] if shown else None, tuple(rows), tuple(findings), tuple(files))
+
+
+def _of_model(evidence: Evidence, policy: Policy, today: datetime.date) -> list[FindingRow]:
+    kinds = {row.name: row.kind for row in evidence.rows}
+    found = []
+    for code, rule in RULES.items():
+        settings = policy.rules[code]
+        if settings.severity == "off":
+            continue
+        for one in rule.check(evidence, settings):
+            if not settings.kinds or one.name is None or kinds.get(one.name) in settings.kinds:
+                found.append(_row(evidence, rule, one, gate.softened(one.outcome, settings.severity, policy)))
+    found = [_suppressed(one, policy, today) for one in found]
+    return sorted(found, key=lambda one: (-gate.LEVELS[one.severity or "info"], one.code or ""))
+
+
+def _row(evidence: Evidence, rule: Rule, found: Found, severity: str) -> FindingRow:
+    return FindingRow(
+        model_id=evidence.model_id, file=found.file or evidence.file, name=found.name, part=found.part, code=rule.code, severity=severity,
+        category=found.category or rule.name, where=found.where or "", message=found.message, metric=found.metric, value=found.value,
+        limit=found.limit, inconclusive=found.outcome != "violation", outcome=found.outcome, fingerprint=fingerprint(evidence.model_id, rule.code, found),
+    )  # fmt: skip
+
+
+def fingerprint(model: str | None, code: str, found: Found) -> str:
+    """What a finding is known by from run to run: model, tensor, part and code, and the place in a file; no value."""
+    place = found.where if found.name is None else ""
+    words = (model or "", code, found.name or "", found.part or "", place or "")
+    return hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _suppressed(found: FindingRow, policy: Policy, today: datetime.date) -> FindingRow:
+    for one in policy.suppress:
+        if (
+            one.code == found.code
+            and (one.expires is None or today < one.expires)
+            and _matches(one.model, found.model_id)
+            and _matches(one.tensor, found.name)
+        ):
+            return replace(found, suppressed=one.reason)
+    return found
+
+
+def _matches(pattern: str, name: str | None) -> bool:
+    return pattern == "*" or fnmatch.fnmatchcase(name or "", pattern)
