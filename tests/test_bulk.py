@@ -145,3 +145,16 @@ def test_noise_shows_a_spike_as_rarely_as_it_says() -> None:
     W = np.random.default_rng(11).standard_normal((500, 120, 80))
     draws = [found(eigenvalues, 120).num_spikes for eigenvalues in np.linalg.eigvalsh(W.transpose(0, 2, 1) @ W)]
     assert sum(count > 0 for count in draws) <= 15
+
+
+@pytest.mark.parametrize("law", ["normal", "uniform"])
+def test_the_p_value_of_noise_is_spread_evenly_and_that_of_a_spike_is_nothing(law: str) -> None:
+    """Evenly for a Gaussian; elements without tails make large ones more frequent, and small ones no more so."""
+    rng = np.random.default_rng(5)
+    draw = rng.standard_normal if law == "normal" else lambda shape: rng.uniform(-1, 1, shape)
+    p = np.sort([found(spectrum(draw((240, 120))).eigenvalues, 240).tw_p for _ in range(200)])
+    assert np.max(np.abs(p - (np.arange(200) + 0.5) / 200)) < (0.15 if law == "normal" else 0.25)
+    assert np.mean(p < 0.05) < 0.09
+    assert np.mean(p < 0.5) == pytest.approx(0.45, abs=0.15)
+    W, _, _ = spiked(400, 200, [2.0])
+    assert found(spectrum(W).eigenvalues, 400).tw_p < 1e-12

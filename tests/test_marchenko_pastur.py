@@ -72,3 +72,23 @@ def test_largest_eigenvalues_of_noise_follow_the_law(n: int, m: int, mean: float
     assert np.mean(z > 0.9793) == pytest.approx(0.05, abs=0.02)
     assert np.mean(z > 2.0234) == pytest.approx(0.01, abs=0.008)
     measured("T3", f"Q {n / m:g}: mean {z.mean():.3f}, sd {z.std():.3f}, {np.mean(z > 0.9793):.3f}, {np.mean(z > 2.0234):.3f}")
+
+
+# Distribution of the law -> its quantile, as tables of it give them (Bejan 2005)
+@pytest.mark.parametrize(
+    ("below", "z"),
+    [(0.01, -3.8954), (0.05, -3.1808), (0.1, -2.7824), (0.3, -1.9104), (0.5, -1.2686), (0.7, -0.5923), (0.9, 0.4501), (0.99, 2.0234)],
+)  # fmt: skip
+def test_the_tail_of_the_tracy_widom_law_is_that_of_the_tables(below: float, z: float) -> None:
+    assert tracy_widom.tail(z) == pytest.approx(1 - below, abs=0.004)
+
+
+def test_the_tail_falls_from_one_to_nothing() -> None:
+    points = [tracy_widom.tail(z) for z in np.linspace(-12, 60, 400)]
+    assert points[0] == 1.0
+    assert points == sorted(points, reverse=True)
+    assert 0 < points[-1] < 1e-60
+    assert tracy_widom.p_value(1e6, 200, 100) == 0.0
+    mu, tau = tracy_widom.center(200, 100), tracy_widom.width(200, 100)
+    one = tracy_widom.p_value(mu + tau, 200, 100)
+    assert tracy_widom.p_value(mu + tau, 200, 100, 9) == pytest.approx(1 - (1 - one) ** 9)

@@ -56,7 +56,7 @@ def bulk_of(**values: float) -> Bulk:
     """A bulk with nothing outside, and what is given."""
     nothing = np.array([])
     numbers: dict[str, float] = {
-        "mp_sigma2": 1.0, "mp_shape_spread": 0.1, "mp_edge_lo": 0.1, "mp_edge_hi": 2.0, "tw_edge": 2.1, "outlier_edge": 2.2,
+        "mp_sigma2": 1.0, "mp_shape_spread": 0.1, "mp_edge_lo": 0.1, "mp_edge_hi": 2.0, "tw_edge": 2.1, "tw_p": 0.5, "outlier_edge": 2.2,
         "frac_out": 0.0, "mass_out": 0.0, "D_bulk": 0.01,
     }  # fmt: skip
     return Bulk(**(numbers | values), num_spikes=0, spike_theta=nothing, spike_overlap_M=nothing, spike_overlap_N=nothing)

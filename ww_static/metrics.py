@@ -326,6 +326,7 @@ METRICS: dict[str, Metric] = {
     "mp_edge_lo": _of_bulk(lambda row, bulk: row.in_units(bulk.mp_edge_lo)),
     "mp_edge_hi": _of_bulk(lambda row, bulk: row.in_units(bulk.mp_edge_hi)),
     "tw_edge": _of_bulk(lambda row, bulk: row.in_units(bulk.tw_edge)),
+    "tw_p": _of_bulk(lambda row, bulk: bulk.tw_p),
     "num_spikes": _of_bulk(lambda row, bulk: bulk.num_spikes),
     "frac_out": _of_bulk(lambda row, bulk: bulk.frac_out),
     "mass_out": _of_bulk(lambda row, bulk: bulk.mass_out),

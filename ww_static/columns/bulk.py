@@ -32,6 +32,9 @@ class BulkColumns:
     tw_edge: float | None = _metric(
         "Tracy-Widom edge: noise has an eigenvalue above it with a probability of 1 %", "tw_edge.v1", "weight^2"
     )
+    tw_p: float | None = _metric(
+        "probability that noise has a lambda_max as large: a p-value for `no more than noise`", "tw_p.v1"
+    )
     num_spikes: int | None = _metric("eigenvalues above tw_edge", "num_spikes.v1")
     frac_out: float | None = _metric("share of the eigenvalues above the Tracy-Widom edge of 0.1 %", "frac_out.v1")
     mass_out: float | None = _metric("share of the sum of eigenvalues above the Tracy-Widom edge of 0.1 %", "frac_out.v1")

@@ -38,6 +38,12 @@ BULK = {
         "`too_few_evals`, `zero_matrix`, `not_applicable`",
         "[J], [Ma]",
     ),
+    "tw_p.v1": Definition(
+        "P(TW_1 > (lambda_max/mp_sigma2 - mu)/tau), mu and tau as for `tw_edge`; over rf matrices 1 - (1 - p)^rf; the law as a shifted gamma law",
+        "Uniform for noise, about 0 for a trained matrix: a large one says that the largest eigenvalue tells it from no initialization. It looks at nothing but the largest eigenvalue, and one huge element makes it 0. Elements without tails (uniform ones) make it larger, by up to 0.2 in the middle.",
+        "`too_few_evals`, `zero_matrix`, `not_applicable`",
+        "[J], [Ma], Chiani 2014",
+    ),
     "num_spikes.v1": Definition(
         "#{lambda > tw_edge}",
         "Directions that noise does not explain. A weak signal, below t = Q^-1/4, has no spike and is not seen.",

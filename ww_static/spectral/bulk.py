@@ -26,6 +26,7 @@ class Bulk:
         mp_shape_spread: how much that variance differs between the quantiles, max/min - 1.
         mp_edge_lo, mp_edge_hi: edges of the Marchenko-Pastur law.
         tw_edge: what noise exceeds with a probability of 1 %.
+        tw_p: probability that noise has a lambda_max as large.
         num_spikes: eigenvalues above it.
         outlier_edge: what noise exceeds with a probability of 0.1 %.
         frac_out, mass_out: share of the eigenvalues, and of their sum, above it.
@@ -39,6 +40,7 @@ class Bulk:
     mp_edge_lo: float
     mp_edge_hi: float
     tw_edge: float
+    tw_p: float
     num_spikes: int
     outlier_edge: float
     frac_out: float
@@ -87,6 +89,7 @@ def bulk(eigenvalues: NDArray[np.float64], n: int, matrices: int = 1, floor: flo
         mp_edge_lo=low,
         mp_edge_hi=high,
         tw_edge=spike,
+        tw_p=tracy_widom.p_value(float(kept[-1]) / variance, n, m, matrices),
         num_spikes=len(spikes),
         outlier_edge=outlier,
         frac_out=len(outside) / len(eigenvalues),
