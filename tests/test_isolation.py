@@ -484,3 +484,20 @@ def test_workers_end_although_an_interruption_left_a_waiter_behind(tmp_path: Pat
     path.write_text(script)
     done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.returncode) == ("ended\n", 0), done.stderr
+
+
+def test_nothing_is_imported_from_the_folder_of_a_model(tmp_path: Path) -> None:
+    model, elsewhere = tmp_path / "model", tmp_path / "elsewhere"
+    model.mkdir()
+    elsewhere.mkdir()
+    (model / "m.safetensors").write_bytes(safetensors_bytes({"a.weight": np.eye(20, dtype=np.float32)}))
+    for name in ("multiprocessing", "socket", "numpy", "json", "struct", "ww_static"):
+        (model / f"{name}.py").write_text(f"open({name + '.ran'!r}, 'w').close()\nraise SystemExit(9)\n")
+    program = elsewhere / "program.py"
+    program.write_text("from ww_static.__main__ import main\nmain()\n")
+    done = subprocess.run(
+        [sys.executable, str(program), "analyze", "m.safetensors", "-f", "json"], cwd=model, capture_output=True, text=True
+    )
+    assert [path.name for path in model.glob("*.ran")] == []
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["layers"][0]["matrix_rank"] == 20

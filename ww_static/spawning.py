@@ -7,9 +7,12 @@ uses workers needs no ``__main__`` guard; and nothing of the caller's process is
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from multiprocessing import spawn
 from types import FunctionType
@@ -49,7 +52,10 @@ class _Worker(_BASE.Process):  # type: ignore[misc]
     @staticmethod
     def _Popen(process: Any) -> Any:
         start_server()
-        return _Popen(process)
+        if _FORKS:
+            return _Popen(process)
+        with _starting, _safe_path():
+            return _Popen(process)
 
 
 class _Context(type(_BASE)):  # type: ignore[misc]
@@ -63,17 +69,34 @@ def context() -> Any:
     return _Context()
 
 
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Interpreters that start meanwhile import nothing from the current folder: it may be that of a hostile model.
+
+    `multiprocessing` starts them with ``-c``, which would put the folder in front of the standard library.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
+
+
 def start_server() -> None:
     """Starts the process that workers are forked from, where there is one; it loads what they need meanwhile.
 
     Signals that Ctrl-C sends to the whole group are blocked there from the first instruction on, and so in the workers.
     """
-    if not _FORKS:
-        return
     from multiprocessing import forkserver, resource_tracker
 
-    with _starting:
+    with _starting, _safe_path():
         resource_tracker.ensure_running()  # first, for it sets the mask of signals itself
+        if not _FORKS:
+            return
         _BASE.set_forkserver_preload(["ww_static.preload"])
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
