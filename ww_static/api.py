@@ -53,6 +53,7 @@ def analyze(
     readers: Sequence[str] | None = None,
     limits: Limits | None = None,
     timeout: float = 30.0,
+    time_budget: float | None = None,
     executor: Executor | None = None,
     progress: Callable[[engine.Progress], None] | None = None,
 ) -> Result:
@@ -87,6 +88,8 @@ def analyze(
         readers: names of the readers that may be used.
         limits: what a file may ask for.
         timeout: seconds that a worker may be busy with a file beyond what its size explains; then it is ended.
+        time_budget: seconds after which no spectrum is begun that would not end in time; its row says ``time_limit``, and has the
+            statistics of its values where they were read.
         executor: any `concurrent.futures.Executor` to run the tasks on, in place of `jobs`; whoever made it supervises it.
         progress: called with a `Progress` whenever something has finished.
 
@@ -103,7 +106,7 @@ def analyze(
         min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, fit=fit, xmax=xmax, top_k=top_k, cross_check=cross_check, precision=precision, seed=seed,
         full_replicas=full_replicas, blas_threads=blas_threads,
     )  # fmt: skip
-    settings = settings_of(jobs, max_memory, readers, limits, timeout)
+    settings = settings_of(jobs, max_memory, readers, limits, timeout, time_budget)
     with executors.hired(engine.most_workers(settings, options), executor) as crew:
         sources = planning.locate(paths_of(paths), settings, crew)
         if base is not None:
@@ -282,7 +285,12 @@ def paths_of(paths: Paths) -> list[str]:
 
 
 def settings_of(
-    jobs: int | str, max_memory: int | str | None, readers: Sequence[str] | None, limits: Limits | None, timeout: float
+    jobs: int | str,
+    max_memory: int | str | None,
+    readers: Sequence[str] | None,
+    limits: Limits | None,
+    timeout: float,
+    time_budget: float | None = None,
 ) -> Settings:
     """How a run is carried out, from what a caller says.
 
@@ -295,6 +303,7 @@ def settings_of(
         limits=limits or Limits(),
         readers=reader_names(readers),
         timeout=seconds(timeout),
+        time_budget=None if time_budget is None else seconds(time_budget, "time budget"),
     )
 
 
@@ -305,14 +314,14 @@ def reader_names(names: Sequence[str] | None) -> tuple[str, ...] | None:
     return tuple(entry.name for entry in registry.installed(texts(names)))
 
 
-def seconds(value: Any) -> float:
-    """`value` as a time limit."""
+def seconds(value: Any, name: str = "timeout") -> float:
+    """`value` as a time limit of that name."""
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not 0 < number <= 10**7:
-        raise UsageError(f"timeout is a positive number of seconds, not {value!r}")
+        raise UsageError(f"{name} is a positive number of seconds, not {value!r}")
     return number
 
 

@@ -42,6 +42,7 @@ from ww_static.cli_options import (
     ReadersOption,
     SchemaFormat,
     SeedOption,
+    TimeBudgetOption,
     TimeoutOption,
     TopKOption,
     VectorsOption,
@@ -124,6 +125,7 @@ def analyze(
     blas_threads: BlasThreadsOption = 1,
     max_memory: MaxMemoryOption = None,
     timeout: TimeoutOption = 30.0,
+    time_budget: TimeBudgetOption = None,
     readers: ReadersOption = None,
     progress: ProgressOption = Progress.AUTO,
     color: ColorOption = Color.AUTO,
@@ -146,7 +148,7 @@ def analyze(
         min_evals=min_evals, max_evals=max_evals, conv=conv, esd_norm=esd_norm, esd=esd, fit=fit, xmax=xmax, top_k=top_k, cross_check=cross_check, precision=precision, seed=seed,
         full_replicas=full_replicas, blas_threads=blas_threads,
     )  # fmt: skip
-    settings = settings_of(jobs, max_memory, readers, timeout)
+    settings = settings_of(jobs, max_memory, readers, timeout, time_budget)
     _analyze(paths, base, options, settings, Talk(output, output_format, progress, color, quiet, verbose))
 
 

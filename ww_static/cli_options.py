@@ -189,6 +189,14 @@ TimeoutOption = Annotated[
     float,
     typer.Option("--timeout", metavar="SECONDS", help="How long a file may keep a worker busy beyond what its size explains."),
 ]
+TimeBudgetOption = Annotated[
+    float | None,
+    typer.Option(
+        "--time-budget",
+        metavar="SECONDS",
+        help="Begin no spectrum that would not end in time; what is left out says time_limit, and the exit code is 3.",
+    ),
+]
 ProgressOption = Annotated[Progress, typer.Option("--progress", help="When progress is shown on stderr.")]
 
 

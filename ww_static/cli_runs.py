@@ -33,11 +33,13 @@ class Talk:
     verbose: bool
 
 
-def settings_of(jobs: str, max_memory: str | None, readers: str | None, timeout: float) -> Settings:
+def settings_of(
+    jobs: str, max_memory: str | None, readers: str | None, timeout: float, time_budget: float | None = None
+) -> Settings:
     """How a run is carried out, from what the options say."""
     from ww_static import api
 
-    return api.settings_of(jobs, max_memory, split(readers) or None, None, timeout)
+    return api.settings_of(jobs, max_memory, split(readers) or None, None, timeout, time_budget)
 
 
 def paths_of(paths: Sequence[str]) -> list[str]:

@@ -5,7 +5,9 @@ No array crosses a process border: a task is a path, a reader's name, a tensor a
 
 from __future__ import annotations
 
+import math
 import os
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,12 +15,12 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ww_static import blanks, costs, findings, memory, seam, surveys, tasks
+from ww_static import blanks, costs, memory, seam, surveys, tasks
 from ww_static.budget import NUMPY, Budget, budget_of
 from ww_static.dispatch import Crew, Task, drain
-from ww_static.errors import FormatError, UsageError, WorkerDiedError
+from ww_static.errors import FormatError, LimitError, UsageError, WorkerDiedError
 from ww_static.executors import WorkerExecutor
-from ww_static.gathering import Gathered, failure
+from ww_static.gathering import Gathered, is_out_of_time, unread
 from ww_static.models import Source
 from ww_static.options import Options
 from ww_static.plan import Plan, Settings, file_bytes, stored_bytes, tensor_bytes
@@ -97,10 +99,11 @@ def run(
         if progress is not None:
             progress(Progress(0.0, 1.0, source.shown))
 
+    deadline = math.inf if settings.time_budget is None else time.monotonic() + settings.time_budget
     slots = planners(options, settings) if isinstance(executor, WorkerExecutor) else None
     trial = Trial()
     plans = plan_models(sources, options, settings, executor, slots, advance, beside=[trial.task()], keep_partial=keep_partial)
-    work = _Work(plans, options, settings, progress, on_row)
+    work = _Work(plans, options, settings, progress, on_row, deadline)
     work.interrupted = is_interrupted(plans)
     try:
         if not work.interrupted:
@@ -148,6 +151,7 @@ class _Work:
         settings: Settings,
         progress: Callable[[Progress], None] | None,
         on_row: Callable[[LayerRow], None] | None,
+        deadline: float,
     ) -> None:
         self.name = uuid.uuid4().hex
         self.plans = plans
@@ -155,6 +159,7 @@ class _Work:
         self.settings = settings
         self.interrupted = False
         self._progress = progress
+        self._deadline = deadline
         self._rows = Gathered(plans, options, on_row)
         self._surveys: list[dict[str, Survey | BaseException]] = [{} for _ in plans]
         self._releases: list[Releases] = []
@@ -190,7 +195,11 @@ class _Work:
         self._rows.emit()
 
     def _given_up(self, task: Task[Any]) -> BaseException | None:
-        """Why nothing more of a model is read, when it has ended too many workers."""
+        """Why a task is not begun: no time is left for it, or its model has ended too many workers."""
+        if time.monotonic() + (task.cost if task.rank == _LATER else 0) > self._deadline:
+            return LimitError(
+                "time_limit", "", f"not begun: it would have taken the run beyond {self.settings.time_budget:g} s"
+            )
         if self._deaths[task.model] < MOST_DEATHS:
             return None
         return WorkerDiedError("reader_crash", "", f"not read: {self._deaths[task.model]} workers died on this model")
@@ -241,7 +250,8 @@ class _Work:
         for identity in self.plans[number].identities:
 
             def done(found: str | BaseException, path: str = identity.path) -> Sequence[Task[Any]]:
-                self._hashes[path] = found
+                if not is_out_of_time(found):  # the file is none the worse for it
+                    self._hashes[path] = found
                 return ()
 
             cost, label = costs.of_hash(identity.size), os.path.basename(identity.path)
@@ -306,10 +316,7 @@ class _Work:
             message = f"needs {self.budget.room(need).least} bytes of private memory, beside {self.budget.overhead} for processes and rows"
             return blanks.skipped(plan.reader, view, Survey(), self.options, "memory_limit", message)
         if isinstance(tensor, BaseException):
-            reason, message = failure(tensor)
-            if view.reason in findings.INCONCLUSIVE:  # what cannot be read was not going to be
-                return blanks.skipped(plan.reader, view, Survey(), self.options, view.reason, message)
-            return blanks.failed(plan.reader, view, Survey(), self.options, reason, message)
+            return unread(plan.reader, view, Survey(), self.options, tensor)
         if view.reason is not None:
             return blanks.skipped(plan.reader, view, tensor, self.options, view.reason)
         return None

@@ -23,6 +23,7 @@ INCONCLUSIVE = frozenset(
         "unsupported_layout",
         "limit",
         "memory_limit",
+        "time_limit",
         "interrupted",
         "no_data",
         "no_pair",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from ww_static import blanks, copies, findings
-from ww_static.errors import as_format_error
+from ww_static.errors import LimitError, as_format_error
+from ww_static.layers import LayerView
 from ww_static.options import Options
 from ww_static.plan import Plan
 from ww_static.rows import FileRow, FindingRow, LayerRow
@@ -38,8 +39,7 @@ class Gathered:
         for other in places:
             twin = plan.views[other]
             if isinstance(found, BaseException):
-                reason, message = failure(found)
-                self._rows[number][other] = blanks.failed(plan.reader, twin, tensor, self._options, reason, message)
+                self._rows[number][other] = unread(plan.reader, twin, tensor, self._options, found)
             else:
                 self._rows[number][other] = found if other == place else copies.tied(found, plan.views[place], twin)
 
@@ -79,6 +79,20 @@ class Gathered:
             found.extend(findings.row_findings(plan, model))
             files.extend(findings.file_rows(plan, hashes))
         return rows, found, files
+
+
+def is_out_of_time(found: object) -> bool:
+    """Whether a task was not begun for want of time."""
+    return isinstance(found, LimitError) and found.category == "time_limit"
+
+
+def unread(reader: str, view: LayerView, tensor: Survey, options: Options, error: BaseException) -> LayerRow:
+    """The row of a view whose task failed or was not begun."""
+    reason, message = failure(error)
+    if view.reason is not None and (is_out_of_time(error) or view.reason in findings.INCONCLUSIVE):
+        return blanks.skipped(reader, view, tensor, options, view.reason, message)  # it was not going to be read
+    make = blanks.skipped if is_out_of_time(error) else blanks.failed
+    return make(reader, view, tensor, options, reason, message)
 
 
 def failure(error: BaseException) -> tuple[str, str]:

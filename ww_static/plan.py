@@ -27,6 +27,7 @@ class Settings:
         limits: what a file may ask for.
         readers: names of the readers that may be used; None for all.
         timeout: seconds that a worker may be busy with a file beyond what its size explains.
+        time_budget: seconds after which nothing more is begun; what is left out says ``time_limit``.
     """
 
     jobs: int | None = 1
@@ -34,6 +35,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     readers: tuple[str, ...] | None = None
     timeout: float = 30.0
+    time_budget: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
