@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from ww_static import starting
 from ww_static.cli_options import (
     Color,
     ColorOption,
+    FailOnOption,
     Format,
     FormatOption,
+    IgnoreOption,
     JobsOption,
     MaxMemoryOption,
+    OnInconclusiveOption,
+    OnUnreadableOption,
     OutputOption,
     PathsArgument,
+    ProfileOption,
     Progress,
     ProgressOption,
     QuietOption,
     ReadersOption,
     SeedOption,
+    SelectOption,
     TimeoutOption,
     VerboseOption,
+    split,
 )
 from ww_static.cli_runs import Talk, finish, paths_of, settings_of
 
@@ -31,7 +34,12 @@ def audit(
     paths: PathsArgument,
     output_format: FormatOption = Format.TABLE,
     output: OutputOption = None,
-    profile: Annotated[str, typer.Option("--profile", metavar="fast|full", help="What is computed.")] = "full",
+    profile: ProfileOption = None,
+    fail_on: FailOnOption = None,
+    on_unreadable: OnUnreadableOption = None,
+    on_inconclusive: OnInconclusiveOption = None,
+    select: SelectOption = None,
+    ignore: IgnoreOption = None,
     seed: SeedOption = 0,
     jobs: JobsOption = "auto",
     max_memory: MaxMemoryOption = None,
@@ -52,11 +60,14 @@ def audit(
     from dataclasses import replace
 
     from ww_static import auditing, delivery, engine, executors, planning
-    from ww_static.policies.policy import Policy
+    from ww_static.policies.policy import Policy, overridden
     from ww_static.progress import display
 
-    policy = Policy(profile=profile)  # type: ignore[arg-type]
-    options = replace(auditing.PROFILES[profile], seed=seed)
+    policy = overridden(
+        Policy(), profile=profile, fail_on=fail_on, on_unreadable=on_unreadable, on_inconclusive=on_inconclusive,
+        select=split(select), ignore=split(ignore),
+    )  # fmt: skip
+    options = replace(auditing.PROFILES[policy.profile], seed=seed)
     settings = settings_of(jobs, max_memory, readers, timeout)
     delivery.check_outputs(output, output_format.value)
     named = paths_of(paths)

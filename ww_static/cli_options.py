@@ -53,6 +53,28 @@ class SchemaFormat(StrEnum):
     MARKDOWN = "markdown"
 
 
+class Profile(StrEnum):
+    """What an audit computes."""
+
+    FAST = "fast"
+    FULL = "full"
+
+
+class FailOn(StrEnum):
+    """The least severity that makes the exit code of an audit 1."""
+
+    NEVER = "never"
+    WARN = "warn"
+    ERROR = "error"
+
+
+class Unread(StrEnum):
+    """What an audit makes of something that it could not read."""
+
+    FAIL = "fail"
+    WARN = "warn"
+
+
 PathsArgument = Annotated[
     list[str], typer.Argument(metavar="PATH...", help="Files, folders, globs, or - for a list of paths on stdin.")
 ]
@@ -197,6 +219,20 @@ TimeBudgetOption = Annotated[
         help="Begin no spectrum that would not end in time; what is left out says time_limit, and the exit code is 3.",
     ),
 ]
+ProfileOption = Annotated[Profile | None, typer.Option("--profile", help="What is computed (default: full).")]
+FailOnOption = Annotated[
+    FailOn | None, typer.Option("--fail-on", help="The least severity that makes the exit code 1 (default: error).")
+]
+OnUnreadableOption = Annotated[
+    Unread | None,
+    typer.Option("--on-unreadable", help="A file that could not be read: exit code 3, or a warning (default: fail)."),
+]
+OnInconclusiveOption = Annotated[
+    Unread | None,
+    typer.Option("--on-inconclusive", help="A tensor that could not be analysed: exit code 3, or a warning (default: fail)."),
+]
+SelectOption = Annotated[str | None, typer.Option("--select", metavar="CODE,...", help="Only these rules.")]
+IgnoreOption = Annotated[str | None, typer.Option("--ignore", metavar="CODE,...", help="All but these rules.")]
 ProgressOption = Annotated[Progress, typer.Option("--progress", help="When progress is shown on stderr.")]
 
 

@@ -106,7 +106,7 @@ class Options:
             raise UsageError("--full-replicas needs --randomize")
         self._check_numbers()
         for pattern in self.layers:
-            _matcher(pattern)
+            matcher(pattern)
 
     def _check_numbers(self) -> None:
         for name, count in (("min-evals", self.min_evals), ("max-evals", self.max_evals), ("top-k", self.top_k)):
@@ -144,7 +144,7 @@ class Options:
         """Whether a tensor was asked for."""
         if self.kinds and kind not in self.kinds:
             return False
-        return not self.layers or any(_matcher(pattern)(name[:LONGEST_NAME]) for pattern in self.layers)
+        return not self.layers or any(matcher(pattern)(name[:LONGEST_NAME]) for pattern in self.layers)
 
     def canonical(self) -> str:
         """The options as canonical JSON: what the Parquet metadata records."""
@@ -156,20 +156,20 @@ class Options:
 
 
 @lru_cache(maxsize=256)
-def _matcher(pattern: str) -> Callable[[str], object]:
+def matcher(pattern: str, subject: str = "--layers") -> Callable[[str], object]:
     """A shell glob on the whole name, or a regular expression after ``re:``, searched anywhere in it.
 
     Raises:
-        UsageError: the pattern is too long or no regular expression.
+        UsageError: the pattern is too long or no regular expression; `subject` is what the message calls it.
     """
     if len(pattern) > LONGEST_PATTERN:
-        raise UsageError(f"a --layers pattern has {len(pattern)} characters, limit {LONGEST_PATTERN}")
+        raise UsageError(f"a {subject} pattern has {len(pattern)} characters, limit {LONGEST_PATTERN}")
     try:
         if pattern.startswith("re:"):
             return re.compile(pattern[3:]).search
         return re.compile(fnmatch.translate(pattern)).fullmatch
     except re.error as error:
-        raise UsageError(f"--layers '{pattern}' is not a regular expression: {error}") from error
+        raise UsageError(f"{subject} '{pattern}' is not a regular expression: {error}") from error
 
 
 def parse_bytes(text: str | int) -> int:

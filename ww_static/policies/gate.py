@@ -9,7 +9,7 @@ from ww_static.rows import FindingRow
 
 LEVELS = {"error": 2, "warn": 1, "info": 0}
 _LEAST = {"error": 2, "warn": 1, "never": 3}
-BUG, UNREAD, VIOLATED, PASSED = 4, 3, 1, 0
+_CODES = {"internal_error": 4, "unreadable": 3, "inconclusive": 3, "nothing_to_audit": 3, "violated": 1}  # the gravest first
 
 
 def softened(outcome: str, severity: str, policy: Policy) -> str:
@@ -18,24 +18,25 @@ def softened(outcome: str, severity: str, policy: Policy) -> str:
     return "warn" if accepted and severity == "error" else severity
 
 
-def reasons(findings: Iterable[FindingRow], policy: Policy) -> tuple[str, ...]:
-    """Why a run does not pass: of ``internal_error``, ``unreadable``, ``inconclusive``, ``violated``; the gravest first."""
-    found = set()
-    for one in findings:
-        if one.suppressed is not None:
-            continue
-        if one.outcome == "internal_error":
-            found.add("internal_error")
-        elif one.outcome == "unreadable" and policy.on_unreadable == "fail":
-            found.add("unreadable")
-        elif one.outcome == "inconclusive" and policy.on_inconclusive == "fail":
-            found.add("inconclusive")
-        elif LEVELS[one.severity or "info"] >= _LEAST[policy.fail_on] and one.baseline != "unchanged":
-            found.add("violated")
-    return tuple(reason for reason in ("internal_error", "unreadable", "inconclusive", "violated") if reason in found)
+def reasons(findings: Iterable[FindingRow], policy: Policy, models: int) -> tuple[str, ...]:
+    """Why a run does not pass, the gravest first: ``internal_error``, ``unreadable``, ``inconclusive``, ``nothing_to_audit``, ``violated``."""
+    found = {_reason(one, policy) for one in findings} | (set() if models else {"nothing_to_audit"})
+    return tuple(reason for reason in _CODES if reason in found)
+
+
+def _reason(one: FindingRow, policy: Policy) -> str | None:
+    if one.outcome == "internal_error":
+        return "internal_error"
+    if one.suppressed is not None or one.baseline == "fixed":
+        return None
+    if one.outcome == "unreadable" and policy.on_unreadable == "fail":
+        return "unreadable"
+    if one.outcome == "inconclusive" and policy.on_inconclusive == "fail":
+        return "inconclusive"
+    grave = LEVELS[one.severity or "info"] >= _LEAST[policy.fail_on]
+    return "violated" if grave and one.baseline != "unchanged" else None
 
 
 def exit_code(why: Iterable[str]) -> int:
     """The exit code of a run that does not pass for these reasons."""
-    codes = {"internal_error": BUG, "unreadable": UNREAD, "inconclusive": UNREAD, "violated": VIOLATED}
-    return max((codes[reason] for reason in why), default=PASSED)
+    return max((_CODES[reason] for reason in why), default=0)

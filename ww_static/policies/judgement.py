@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import datetime
-import fnmatch
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from ww_static.policies import gate
+from ww_static.policies import gate, suppressions
 from ww_static.policies.policy import Policy
 from ww_static.rows import FileRow, FindingRow, LayerRow
+from ww_static.rules.aggregates import exceeded
 from ww_static.rules.catalogue import RULES
 from ww_static.rules.rule import Evidence, Found, Rule
 
@@ -25,6 +25,7 @@ class Judgement:
         exit_code: 0, 1, 3 or 4.
         reasons: why it is not 0; all that apply.
         profile: what was computed.
+        policy: the file that the policy comes from; None for the defaults.
         counts: findings by severity, without the suppressed ones.
         suppressed: how many are.
     """
@@ -33,6 +34,7 @@ class Judgement:
     exit_code: int
     reasons: tuple[str, ...]
     profile: str
+    policy: str | None
     counts: dict[str, int]
     suppressed: int
 
@@ -40,14 +42,20 @@ class Judgement:
 def judge(
     rows: Sequence[LayerRow], findings: Sequence[FindingRow], files: Sequence[FileRow], policy: Policy, today: datetime.date
 ) -> Judgement:
-    """What a policy makes of the rows of a run."""
-    found = [one for evidence in evidences(rows, findings, files) for one in _of_model(evidence, policy, today)]
-    why = gate.reasons(found, policy)
+    """What a policy makes of the rows of a run on a day, which decides what has expired."""
+    models = evidences(rows, findings, files)
+    found = [suppressions.suppressed(one, policy, today) for evidence in models for one in _of_model(evidence, policy)]
+    if policy.severity("WW090") != "off":
+        nothing = Evidence(None, None, ())
+        stale = suppressions.stale(policy, models, found, today)
+        found += [_row(nothing, RULES["WW090"], one, policy.severity("WW090")) for one in stale]
+    why = gate.reasons(found, policy, len(models))
     return Judgement(
         findings=tuple(found),
-        exit_code=gate.exit_code(why) if rows else gate.UNREAD,
-        reasons=why if rows else ("inconclusive",),
+        exit_code=gate.exit_code(why),
+        reasons=why,
         profile=policy.profile,
+        policy=policy.source,
         counts=dict(Counter(one.severity or "" for one in found if one.suppressed is None)),
         suppressed=sum(one.suppressed is not None for one in found),
     )
@@ -72,17 +80,21 @@ def _evidence(
     return Evidence(model, shown[0] if shown else None, tuple(rows), tuple(findings), tuple(files))
 
 
-def _of_model(evidence: Evidence, policy: Policy, today: datetime.date) -> list[FindingRow]:
+def _of_model(evidence: Evidence, policy: Policy) -> list[FindingRow]:
     kinds = {row.name: row.kind for row in evidence.rows}
     found = []
     for code, rule in RULES.items():
-        settings = policy.rules[code]
-        if settings.severity == "off":
-            continue
-        for one in rule.check(evidence, settings):
-            if not settings.kinds or one.name is None or kinds.get(one.name) in settings.kinds:
-                found.append(_row(evidence, rule, one, gate.softened(one.outcome, settings.severity, policy)))
-    found = [_suppressed(one, policy, today) for one in found]
+        settings, severity = policy.rules[code], policy.severity(code)
+        defects = exceeded(evidence, policy.aggregate) if code == "WW210" else rule.check(evidence, settings)
+        for one in defects:
+            shown = severity
+            if (
+                one.outcome != "violation"
+            ):  # no setting of a rule hides what is unread: that is for the gate and for suppressions
+                shown = severity if severity != "off" else rule.settings().severity
+            elif severity == "off" or (settings.kinds and one.name is not None and kinds.get(one.name) not in settings.kinds):
+                continue
+            found.append(_row(evidence, rule, one, gate.softened(one.outcome, shown, policy)))
     return sorted(found, key=lambda one: (-gate.LEVELS[one.severity or "info"], one.code or ""))
 
 
@@ -99,19 +111,3 @@ def fingerprint(model: str | None, code: str, found: Found) -> str:
     place = found.where if found.name is None else ""
     words = (model or "", code, found.name or "", found.part or "", place or "")
     return hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest()[:32]
-
-
-def _suppressed(found: FindingRow, policy: Policy, today: datetime.date) -> FindingRow:
-    for one in policy.suppress:
-        if (
-            one.code == found.code
-            and (one.expires is None or today < one.expires)
-            and _matches(one.model, found.model_id)
-            and _matches(one.tensor, found.name)
-        ):
-            return replace(found, suppressed=one.reason)
-    return found
-
-
-def _matches(pattern: str, name: str | None) -> bool:
-    return pattern == "*" or fnmatch.fnmatchcase(name or "", pattern)

@@ -8,8 +8,9 @@ from typing import Literal
 
 import msgspec
 
-from ww_static.rules.catalogue import RULES
-from ww_static.rules.rule import Setting
+from ww_static.rules.aggregates import Aggregate
+from ww_static.rules.catalogue import RULES, rule_of
+from ww_static.rules.rule import Setting, Severity
 
 FailOn = Literal["never", "warn", "error"]
 Open = Literal["fail", "warn"]
@@ -22,7 +23,8 @@ class Suppression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Attributes:
         code: of the rule.
         reason: why; required.
-        model, tensor: shell globs on the model's name and the tensor's; ``*`` means all.
+        model: pattern of the model's name or of its file; ``*`` means all.
+        tensor: pattern of the tensor's name; ``*`` means all, and findings about no tensor.
         expires: the first day on which it no longer holds; None never.
     """
 
@@ -33,22 +35,73 @@ class Suppression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     expires: datetime.date | None = None
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """The effective policy of a run.
+class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a run may take.
+
+    Attributes:
+        memory: private memory of all processes together, as ``--max-memory``.
+        seconds: how long it may compute, as ``--time-budget``.
+    """
+
+    memory: str | int | None = None
+    seconds: float | None = None
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the top of a policy file may say.
 
     Attributes:
         profile: ``fast`` or ``full``.
         fail_on: the least severity that makes the exit code 1.
         on_unreadable, on_inconclusive: ``fail`` gives the exit code 3; ``warn`` makes a warning of it.
-        rules: settings of every rule, by code.
-        suppress: what is accepted.
+        select: only these rules; empty means all.
+        ignore: all but these rules.
     """
 
     profile: Profile = "full"
     fail_on: FailOn = "error"
     on_unreadable: Open = "fail"
     on_inconclusive: Open = "fail"
-    rules: Mapping[str, Setting] = msgspec.field(
-        default_factory=lambda: {code: rule.settings() for code, rule in RULES.items()}
-    )
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+
+
+def _defaults() -> dict[str, Setting]:
+    return {code: rule.settings() for code, rule in RULES.items()}
+
+
+class Policy(Head, frozen=True, kw_only=True):
+    """The effective policy of a run: the top of a file, and its tables.
+
+    Attributes:
+        limits: what the run may take.
+        rules: settings of every rule, by code.
+        aggregate: limits over the layers of a model.
+        suppress: what is accepted.
+        source: the file that it comes from; None when there is none.
+    """
+
+    limits: Bounds = Bounds()
+    rules: Mapping[str, Setting] = msgspec.field(default_factory=_defaults)
+    aggregate: tuple[Aggregate, ...] = ()
     suppress: tuple[Suppression, ...] = ()
+    source: str | None = None
+
+    def severity(self, code: str) -> Severity:
+        """The severity of a rule; ``off`` for one that is not selected."""
+        chosen = (not self.select or code in self.select) and code not in self.ignore
+        return self.rules[code].severity if chosen else "off"
+
+
+def overridden(policy: Policy, **options: str | tuple[str, ...] | None) -> Policy:
+    """The policy with what was said on the command line in place of its top; what is None or empty was not said.
+
+    Raises:
+        UsageError: a rule is not known.
+    """
+    said = {name: value for name, value in options.items() if value}
+    for code in (*said.get("select", ()), *said.get("ignore", ())):
+        rule_of(code)
+    return msgspec.structs.replace(
+        policy, **{name: value if isinstance(value, tuple) else str(value) for name, value in said.items()}
+    )

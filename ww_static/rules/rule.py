@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -12,6 +12,7 @@ from ww_static.rows import FileRow, FindingRow, LayerRow
 
 Severity = Literal["error", "warn", "info", "off"]
 Outcome = Literal["violation", "unreadable", "inconclusive", "internal_error"]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]  # the type of a setting that is a share
 SEVERITIES: tuple[Severity, ...] = ("error", "warn", "info", "off")  # the gravest first
 
 

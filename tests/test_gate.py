@@ -1,0 +1,171 @@
+"""The exit code of an audit: every cell of outcome, --fail-on, --on-unreadable and --on-inconclusive, by rows that are judged."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import msgspec
+import pytest
+
+from ww_static.policies.judgement import Judgement, judge
+from ww_static.policies.policy import Policy, Suppression
+from ww_static.rows import FindingRow, LayerRow
+from ww_static.rules.catalogue import RULES
+
+TODAY = datetime.date(2026, 11, 22)
+COMMON: dict[str, Any] = {"model_id": "model", "file": "model.safetensors", "kind": "dense", "dtype": "F32"}
+SOUND = LayerRow(name="sound.weight", status="success", has_esd=True, numel=1_000_000, N=1000, M=1000, num_evals=1000, matrix_rank=1000, abs_max=1.0,
+                 min=-1.0, max=1.0, n_nan=0, n_inf=0, alpha=3.0, **COMMON)  # fmt: skip
+ZERO = LayerRow(name="zero.weight", status="success", has_esd=True, numel=400, N=20, M=20, num_evals=20, matrix_rank=0, abs_max=0.0,
+                min=0.0, max=0.0, n_nan=0, n_inf=0, **COMMON)  # fmt: skip
+STEEP = LayerRow(name="steep.weight", status="success", has_esd=True, numel=400, N=20, M=20, num_evals=20, matrix_rank=20, abs_max=1.0,
+                 min=-1.0, max=1.0, n_nan=0, n_inf=0, alpha=9.0, **COMMON)  # fmt: skip
+CODES_OF = LayerRow(name="codes.weight", status="skipped", reason="quantized", numel=400, **COMMON)
+UNDECODED = FindingRow(model_id="model", file="model.safetensors", name="codes.weight", category="quantized", where="tensor 'codes.weight'",
+                       message="I8 codes", inconclusive=True)  # fmt: skip
+CUT = LayerRow(model_id="cut", file="cut.safetensors", status="error", category="truncated", message="12 bytes for 96")
+BUG = LayerRow(model_id="bug", file="bug.safetensors", status="error", category="internal_error", message="KeyError")
+
+OUTCOMES: dict[str, tuple[tuple[LayerRow, ...], tuple[FindingRow, ...]]] = {
+    "clean": ((SOUND,), ()),
+    "info": ((SOUND,), (FindingRow(model_id="model", name=None, category="duplicate_variant", where="b.bin", message="not read"),)),
+    "warn": ((SOUND, STEEP), ()),
+    "error": ((SOUND, ZERO), ()),
+    "inconclusive": ((SOUND, CODES_OF), (UNDECODED,)),
+    "inconclusive, error": ((SOUND, ZERO, CODES_OF), (UNDECODED,)),
+    "unreadable": ((SOUND, CUT), ()),
+    "unreadable, error": ((SOUND, ZERO, CUT), ()),
+    "unreadable, inconclusive": ((SOUND, CODES_OF, CUT), (UNDECODED,)),
+    "internal_error": ((SOUND, BUG), ()),
+    "internal_error, all": ((SOUND, ZERO, CODES_OF, CUT, BUG), (UNDECODED,)),
+    "nothing": ((), ()),
+}  # fmt: skip
+FAIL_ON = ("never", "warn", "error")
+UNREAD = tuple(product(("fail", "warn"), ("fail", "warn")))  # on_unreadable, on_inconclusive
+# Rows: outcome. Columns: on_unreadable and on_inconclusive fail-fail, fail-warn, warn-fail, warn-warn; in each cell the exit codes
+# for fail_on never, warn, error.
+EXPECTED = {
+    "clean":                    ("000", "000", "000", "000"),
+    "info":                     ("000", "000", "000", "000"),
+    "warn":                     ("010", "010", "010", "010"),
+    "error":                    ("011", "011", "011", "011"),
+    "inconclusive":             ("333", "010", "333", "010"),
+    "inconclusive, error":      ("333", "011", "333", "011"),
+    "unreadable":               ("333", "333", "010", "010"),
+    "unreadable, error":        ("333", "333", "011", "011"),
+    "unreadable, inconclusive": ("333", "333", "333", "010"),
+    "internal_error":           ("444", "444", "444", "444"),
+    "internal_error, all":      ("444", "444", "444", "444"),
+    "nothing":                  ("333", "333", "333", "333"),
+}  # fmt: skip
+
+
+def judged(outcome: str, suppress: Sequence[Suppression] = (), **top: Any) -> Judgement:
+    rows, findings = OUTCOMES[outcome]
+    return judge(rows, findings, (), msgspec.structs.replace(Policy(suppress=tuple(suppress)), **top), TODAY)
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+@pytest.mark.parametrize("place", range(len(UNREAD)))
+@pytest.mark.parametrize("fail_on", FAIL_ON)
+def test_the_exit_code_is_that_of_the_table(outcome: str, place: int, fail_on: str) -> None:
+    on_unreadable, on_inconclusive = UNREAD[place]
+    found = judged(outcome, fail_on=fail_on, on_unreadable=on_unreadable, on_inconclusive=on_inconclusive)
+    assert found.exit_code == int(EXPECTED[outcome][place][FAIL_ON.index(fail_on)])
+    assert bool(found.reasons) == bool(found.exit_code)
+
+
+def test_every_reason_that_applies_is_told_the_gravest_first() -> None:
+    assert judged("internal_error, all").reasons == ("internal_error", "unreadable", "inconclusive", "violated")
+    assert judged("unreadable, error").reasons == ("unreadable", "violated")
+    assert judged("unreadable, error", on_unreadable="warn").reasons == ("violated",)
+    assert judged("nothing").reasons == ("nothing_to_audit",)
+    assert judged("clean").reasons == ()
+
+
+def test_no_setting_of_a_rule_hides_what_is_unread() -> None:
+    off = {code: msgspec.structs.replace(one, severity="off") for code, one in Policy().rules.items()}
+    kinds = {code: msgspec.structs.replace(one, kinds=("norm",)) for code, one in Policy().rules.items()}
+    for outcome in ("inconclusive", "unreadable", "internal_error"):
+        expected = judged(outcome).exit_code
+        assert judged(outcome, rules=off).exit_code == expected > 0
+        assert judged(outcome, rules=kinds).exit_code == expected
+        assert judged(outcome, select=("WW101",)).exit_code == expected
+        assert judged(outcome, ignore=("WW001", "WW002", "WW003")).exit_code == expected
+    assert judged("error", rules=off).exit_code == judged("error", rules=kinds).exit_code == 0
+
+
+def test_rules_are_selected_and_ignored() -> None:
+    assert [one.code for one in judged("error").findings] == ["WW102"]
+    assert judged("error", select=("WW101",)).findings == judged("error", ignore=("WW102",)).findings == ()
+
+
+def test_a_suppression_accepts_what_it_names_and_nothing_else() -> None:
+    known = Suppression(code="WW102", reason="switched off on purpose", model="model", tensor="zero.*")
+    found = judged("error", [known])
+    assert (found.exit_code, found.suppressed, [one.suppressed for one in found.findings]) == (
+        0,
+        1,
+        ["switched off on purpose"],
+    )
+    assert found.counts == {}
+    assert judged("error", [known], fail_on="warn").exit_code == 0
+    by_file = Suppression(code="WW102", reason="r", model="model.safe*")
+    assert judged("error", [by_file]).exit_code == 0
+    for other in (
+        Suppression(code="WW102", reason="r", tensor="sound.*"),
+        Suppression(code="WW103", reason="r"),
+        Suppression(code="WW102", reason="r", model="other"),
+    ):
+        assert judged("error", [other]).exit_code == 1
+    unread = Suppression(code="WW002", reason="codes that nobody uses", tensor="codes.weight")
+    assert judged("inconclusive", [unread], fail_on="warn").exit_code == 0
+
+
+def test_a_bug_of_ours_cannot_be_suppressed() -> None:
+    found = judged("internal_error", [Suppression(code=code, reason="r") for code in RULES])
+    assert (found.exit_code, found.suppressed) == (4, 0)
+
+
+@pytest.mark.parametrize(("expires", "code"), [(datetime.date(2026, 11, 23), 0), (TODAY, 1), (datetime.date(2026, 11, 21), 1)])
+def test_a_suppression_holds_until_the_day_it_expires(expires: datetime.date, code: int) -> None:
+    found = judged("error", [Suppression(code="WW102", reason="until the next release", expires=expires)])
+    assert found.exit_code == code
+    told = [(one.severity, one.message) for one in found.findings if one.code == "WW090"]
+    assert told == ([("warn", f"it expired on {expires}: until the next release")] if code else [])
+
+
+def test_a_suppression_that_matches_nothing_is_told_where_it_would_have_been_used() -> None:
+    def told(**options: Any) -> list[str]:
+        top = {name: options.pop(name) for name in ("profile", "ignore") if name in options}
+        found = judged("error", [Suppression(reason="r", **options)], **top)
+        return [one.where or "" for one in found.findings if one.code == "WW090"]
+
+    assert told(code="WW101", tensor="q.*") == ["suppression of WW101, model '*', tensor 'q.*'"]
+    assert told(code="WW101", model="other") == []  # that model was not audited
+    assert told(code="WW101", ignore=("WW101",)) == []
+    assert told(code="WW101", ignore=("WW090",)) == []
+    assert told(code="WW201") != []
+    assert told(code="WW201", profile="fast") == ([] if RULES["WW201"].profile == "full" else told(code="WW201"))
+    assert judged("clean", [Suppression(code="WW101", reason="r")], fail_on="warn").exit_code == 1
+
+
+def test_too_little_coverage_is_an_error_even_when_unread_tensors_are_accepted() -> None:
+    half = msgspec.structs.replace(Policy(), on_inconclusive="warn")
+    rows = (
+        SOUND,
+        LayerRow(name="codes.weight", status="skipped", reason="quantized", numel=1_000_000, **{**COMMON, "dtype": "I8"}),
+    )
+    found = judge(rows, (UNDECODED,), (), half, TODAY)  # 4 MB analysed, 1 MB not
+    (coverage,) = (one for one in found.findings if one.code == "WW010")
+    assert (coverage.value, coverage.limit, coverage.severity, found.exit_code) == (0.8, 0.95, "error", 1)
+    less = {**half.rules, "WW010": RULES["WW010"].settings(min_analysed_share=0.8)}  # type: ignore[call-arg]
+    assert judge(rows, (UNDECODED,), (), msgspec.structs.replace(half, rules=less), TODAY).exit_code == 0
+
+
+def test_tensors_that_are_no_weights_do_not_count_in_the_coverage() -> None:
+    table = LayerRow(name="ids", status="skipped", reason="integer_tensor", numel=10**9, **{**COMMON, "dtype": "I64"})
+    assert judge((SOUND, table), (), (), Policy(), TODAY).findings == ()

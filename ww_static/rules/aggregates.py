@@ -1,0 +1,76 @@
+"""WW210: limits on how many layers of a model may be beyond a value, written as data, never as text that is evaluated."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Literal
+
+import msgspec
+
+from ww_static.rows import LayerRow
+from ww_static.rules.rule import Evidence, Found, Rule, Setting, Share, Warn
+
+METRICS = tuple(one.name for one in fields(LayerRow) if typing.get_type_hints(LayerRow)[one.name] in (float | None, int | None))
+
+
+class Expression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many layers may be beyond a value.
+
+    Attributes:
+        metric: a column of numbers.
+        above, below: the value; one of the two.
+        max_share: largest share of the layers that have the metric; or
+        max_count: the largest number of them.
+        kinds: only layers of these kinds; none means all.
+    """
+
+    metric: str
+    above: float | None = None
+    below: float | None = None
+    max_share: Share | None = None
+    max_count: int | None = None
+    kinds: tuple[str, ...] = ()
+
+
+class Aggregate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A limit over the layers of a model.
+
+    Attributes:
+        expr: what is counted, and how many there may be.
+        code: that of the rule.
+    """
+
+    expr: Expression
+    code: Literal["WW210"] = "WW210"
+
+
+def exceeded(evidence: Evidence, aggregates: Sequence[Aggregate]) -> Iterable[Found]:
+    """The limits that a model exceeds; layers without the metric do not count, nor do wholes beside their parts and tied copies."""
+    for one in aggregates:
+        expr = one.expr
+        rows = [row for row in evidence.rows if row.part != "whole" and row.tied_to is None]
+        rows = [row for row in rows if not expr.kinds or row.kind in expr.kinds]
+        values = [value for row in rows if (value := getattr(row, expr.metric)) is not None]
+        beyond = sum(value > expr.above if expr.above is not None else value < (expr.below or 0.0) for value in values)
+        side = f"above {expr.above:g}" if expr.above is not None else f"below {expr.below:g}"
+        words = f"{expr.metric} of {beyond} of {len(values)} layers is {side}, at most "
+        if expr.max_count is not None and beyond > expr.max_count:
+            yield Found(message=f"{words}{expr.max_count} may be", metric=expr.metric, value=beyond, limit=expr.max_count)
+        if expr.max_share is not None and values and beyond / len(values) > expr.max_share:
+            share = beyond / len(values)
+            yield Found(
+                message=f"{words}{100 * expr.max_share:g} % may be", metric=expr.metric, value=share, limit=expr.max_share
+            )
+
+
+def _told(_: Evidence, __: Setting) -> Iterable[Found]:
+    """Nothing: the limits are in the policy's ``[[aggregate]]`` tables, not in the settings of the rule."""
+    return ()
+
+
+AGGREGATE_RULES = (
+    Rule("WW210", "aggregate", "Too many layers of a model are beyond a value", "count or share of the rows whose metric is above or below a value, of those that have it",
+         "A share of few layers says little.", "Look at the layers that are beyond the value.", Warn, _told, "full"),
+)  # fmt: skip

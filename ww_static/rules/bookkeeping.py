@@ -1,0 +1,60 @@
+"""WW010 and WW090 to WW099: how much was looked at, and whether suppressions and baseline still fit what they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ww_static.dtypes import DTYPES
+from ww_static.rows import LayerRow
+from ww_static.rules.rule import Evidence, Found, Rule, Setting, Share, Warn
+
+
+class Coverage(Setting, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of WW010.
+
+    Attributes:
+        min_analysed_share: least share of the bytes that must have been analysed; 0 accepts any.
+    """
+
+    min_analysed_share: Share = 0.95
+
+
+def _covered(evidence: Evidence, settings: Coverage) -> Iterable[Found]:
+    unread = {finding.name for finding in evidence.findings if finding.inconclusive}
+    analysed = left_out = 0.0
+    for row in evidence.tensors():
+        if row.tied_to is not None:
+            continue
+        if row.name in unread:
+            left_out += _bytes(row)
+        elif row.status in ("success", "failed"):
+            analysed += _bytes(row)
+    if not left_out:
+        return
+    share = analysed / (analysed + left_out)
+    if share < settings.min_analysed_share:
+        words = f"{100 * share:.1f} % of the bytes of its weights were analysed, at least {100 * settings.min_analysed_share:g} % have to be"
+        yield Found(message=words, file=evidence.file, value=share, limit=settings.min_analysed_share)
+
+
+def _bytes(row: LayerRow) -> float:
+    bits = DTYPES[row.dtype].bits if row.dtype in DTYPES else 8
+    return (row.numel or 0) * bits / 8
+
+
+def _told(_: Evidence, __: Setting) -> Iterable[Found]:
+    """Nothing: what these rules report is not in the rows of one model; whoever has the rest makes the findings."""
+    return ()
+
+
+BOOKKEEPING_RULES = (
+    Rule("WW010", "coverage", "Too little of a model could be analysed",
+         "bytes of analysed tensors / (these + bytes of inconclusive ones) < min_analysed_share; tensors that are skipped because they are no weights do not count",
+         "What is unread may be harmless; the size of a missing file is not known and does not count.",
+         "Look at the WW002 findings of the model; lower the share where they are known to be fine.", Coverage, _covered),
+    Rule("WW090", "stale-suppression", "A suppression has expired, or matches nothing", "today >= expires; or no finding of a model that it names is suppressed by it",
+         "The defect may be in a model that was not audited this time under a pattern that fits others too.",
+         "Remove the suppression, or give it a later date and say why.", Warn, _told),
+    Rule("WW091", "baseline-mismatch", "The baseline was made with other options", "options or major version of the baseline differ from those of the run",
+         "An option may not matter to the columns that are compared.", "Write the baseline again with the options of today.", Warn, _told),
+)  # fmt: skip
