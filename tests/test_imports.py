@@ -66,6 +66,7 @@ FLOORS = (
         "spectral.families",
         "spectral.smallest",
         "spectral.steps",
+        "spectral.minor",
         "spectral.unresolved",
         "spectral.marchenko_pastur",
         "spectral.tracy_widom",

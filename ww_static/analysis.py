@@ -47,6 +47,7 @@ from ww_static.spectral.eigen import (
 )
 from ww_static.spectral.gram import gram_bytes, safe_exponent, scaled
 from ww_static.spectral.lowrank import exponents, product_bytes, product_flops, product_spectrum
+from ww_static.spectral.minor import Minor
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.randomized import Randomized
 from ww_static.spectral.stacked import stacked_bytes, stacked_spectra
@@ -64,7 +65,7 @@ def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
     """
     digest = hashlib.sha256(f"{spec.dtype}\n{','.join(map(str, spec.shape))}\n".encode())
     numbers = dtypes.storage_dtype(spec.dtype).family != "complex"
-    total = Moments()
+    total, minor = Moments(), Minor(spec.shape)
     steps = np.zeros(len(spec.shape))
     rounding: float | None = None
     for window in reading.windows(spec.shape):
@@ -74,11 +75,14 @@ def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
         block = np.ascontiguousarray(stored).reshape(-1)
         digest.update(block.view(np.uint8).data)
         if numbers:
-            total = merged(total, moments(dtypes.widen(block, reading.value_dtype(spec))))
+            values = dtypes.widen(block, reading.value_dtype(spec))
+            total = merged(total, moments(values))
+            minor.take(values)
         if spec.encoding == "quantized" and len(steps):
             steps += squared_steps(dtypes.widen(stored, reading.value_dtype(spec))) * (stored.size / math.prod(spec.shape))
     step = float(steps.max()) if spec.encoding == "quantized" and len(steps) else None
-    return Survey(digest.hexdigest(), total if numbers else None, squared_step=step, squared_rounding=rounding)
+    sample = minor.rank(dtypes.storage_dtype(spec.dtype).spacing)
+    return Survey(digest.hexdigest(), total if numbers else None, (), step, rounding, sample)
 
 
 def memory_needed(view: LayerView, backend: str = lapack.NUMPY, precision: str = "exact") -> int:

@@ -18,8 +18,9 @@ from ww_static.protocol import Limits
 from ww_static.results import Result
 from ww_static.rows import LayerRow
 
+FAST_M = 768  # largest M of a matrix whose spectrum the fast profile takes
 PROFILES = {
-    "fast": Options(),
+    "fast": Options(max_m=FAST_M),
     "full": Options(metrics=("default", "randomize")),
 }
 

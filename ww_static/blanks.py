@@ -62,7 +62,7 @@ def _statistics(tensor: Survey) -> dict[str, Any]:
         return {"n_nan": sum(one.nans for one in factors), "n_inf": sum(one.infinities for one in factors)}
     if found is None:
         return {}
-    counts = {"n_nan": found.nans, "n_inf": found.infinities}
+    counts = {"n_nan": found.nans, "n_inf": found.infinities, "rank_sample": tensor.rank_sample}
     if found.count == 0 or found.finite == 0:
         return counts
     ordinary = safe_exponent(found.abs_max) == 0  # else the powers of the deviations leave the range of float64

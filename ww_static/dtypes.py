@@ -45,6 +45,11 @@ class StorageDtype:
         return 2.0 ** -(self.minifloat[1] if self.minifloat else wide.get(self.name, 0))
 
     @property
+    def spacing(self) -> float:
+        """Distance of neighbouring values over the largest of their size: epsilon, or that of as many equal steps."""
+        return 2.0 ** (1 - self.bits) if self.family == "integer" else self.epsilon
+
+    @property
     def packed(self) -> bool:
         """True when elements do not start on byte boundaries."""
         return self.bits % 8 != 0

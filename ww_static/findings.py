@@ -84,7 +84,7 @@ def row_findings(plan: Plan, rows: Sequence[LayerRow]) -> list[FindingRow]:
                 where=f"tensor '{row.name}'", message=row.message or _words(row), inconclusive=_inconclusive(row),
             ),
         )  # fmt: skip
-    analysed = any(row.has_esd or row.reason == "nonfinite" for row in rows)
+    analysed = any(row.has_esd or row.reason in ("nonfinite", "profile") for row in rows)
     if plan.error is None and not analysed:
         found[(None, "nothing_to_analyse")] = _nothing(plan, rows)
     return list(found.values())
@@ -132,9 +132,7 @@ def _rank_one(row: LayerRow) -> bool:
     """One singular value holds everything but what rounding to the storage dtype leaves."""
     if row.stable_rank is None or row.dtype is None or (row.num_evals or 0) < 2:
         return False
-    storage = storage_dtype(row.dtype)
-    epsilon = 2.0 ** (1 - storage.bits) if storage.family == "integer" else storage.epsilon  # steps of dequantized codes
-    return row.stable_rank - 1 <= max(epsilon**2, 1e-14)
+    return row.stable_rank - 1 <= max(storage_dtype(row.dtype).spacing ** 2, 1e-14)
 
 
 def _words(row: LayerRow) -> str:

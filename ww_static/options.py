@@ -40,6 +40,7 @@ class Options:
         kinds: kinds to select; empty selects all.
         min_evals: rows with fewer eigenvalues are skipped (``size_limit``); without it they only get no fit below 8.
         max_evals: rows with more eigenvalues are skipped (``size_limit``).
+        max_m: matrices with a larger M are skipped (``profile``): only their values are read.
         conv: ``pooled``, ``slices`` or ``flatten``.
         esd_norm: ``none`` or ``1/N``.
         esd: ``none``, or the precision that the ESD arrays are kept with.
@@ -59,6 +60,7 @@ class Options:
     kinds: tuple[str, ...] = ()
     min_evals: int | None = None
     max_evals: int | None = None
+    max_m: int | None = None
     conv: str = "pooled"
     esd_norm: str = "none"
     esd: str = "none"

@@ -167,6 +167,8 @@ def _sized(view: LayerView, options: Options) -> LayerView:
     count = view.num_evals
     if count is None:
         return view
+    if options.max_m is not None and (view.m or 0) > options.max_m:
+        return replace(view, matrices=(), reason="profile")
     too_few = options.min_evals is not None and count < options.min_evals
     too_many = options.max_evals is not None and count > options.max_evals
     return replace(view, matrices=(), reason="size_limit") if too_few or too_many else view

@@ -20,6 +20,7 @@ class Survey:
         factors: of a product s B A: the surveys of A and B.
         squared_step: of a quantized weight: mean squared distance of its levels, or less.
         squared_rounding: of a tensor that two models make: the mean squared rounding of its elements, both tensors together.
+        rank_sample: rank of evenly spaced rows and columns of a large tensor; None of others.
     """
 
     content_hash: str | None = None
@@ -27,6 +28,7 @@ class Survey:
     factors: tuple[Survey, ...] = ()
     squared_step: float | None = None
     squared_rounding: float | None = None
+    rank_sample: int | None = None
 
 
 def joined(view: LayerView, surveys: Mapping[str, Survey | BaseException]) -> Survey | BaseException:

@@ -54,4 +54,9 @@ class IdentityColumns:
     zero_fraction: float | None = column("share of elements that are exactly zero", "1", "moments.v1")
     n_nan: int | None = column("elements that are not a number", "1", "moments.v1")
     n_inf: int | None = column("elements that are infinite", "1", "moments.v1")
+    rank_sample: int | None = column(
+        "rank, at the precision of the storage dtype, of 64 evenly spaced rows and columns of a tensor with at least 512 of both",
+        "1",
+        "rank_sample.v1",
+    )
     excess_kurtosis: float | None = column("m4/m2^2 - 3 of the finite elements, 0 for a Gaussian", "1", "moments.v1")

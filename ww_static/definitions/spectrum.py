@@ -10,6 +10,11 @@ ELEMENTS = {
         "Whether a tensor is sound. A large `excess_kurtosis` or `abs_max` says that single elements are huge, which gives a heavy tail of the ESD without any correlation.",
         source="[P]",
     ),
+    "rank_sample.v1": Definition(
+        "singular values above max(eps/4 norm_F, 64 2^-52 sigma_max) of the elements in rows floor(i n/64) and columns floor(j m/64), i, j = 0 ... 63; n the first axis, m all others, eps of the storage dtype",
+        "A lower bound of the rank, which of a matrix of rank below 64 is that rank as a rule: collapse shows without a spectrum. Where most elements are zero the sample may miss the others.",
+        "a side below 512; a sampled element is not finite",
+    ),
     "geometry.v1": Definition(
         "N = max, M = min of the sides of one matrix, Q = N/M; `rf` matrices are pooled; `num_evals` = M rf, of an adapter at most r rf",
         "What noise of this shape would give: edges, `alpha_hill_null` and Tracy-Widom widths depend on N and M alone. The shape of a pooled row is that of one tap.",
