@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
-CODE = ("dev.py", "ww_static", "readers", "tests", "fixtures", "docs", "benchmarks")
-TYPED = ("ww_static", "readers", "tests", "fixtures", "benchmarks", "docs")
+CODE = ("dev.py", "ww_static", "readers", "tests", "fixtures", "docs", "benchmarks", "ci")
+TYPED = ("ww_static", "readers", "tests", "fixtures", "benchmarks", "docs", "ci")
 LEAST_COVERAGE = "90"
 
 
