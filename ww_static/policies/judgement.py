@@ -5,10 +5,13 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
-from ww_static.policies import gate, suppressions
+from ww_static.policies import baselines, gate, suppressions
+from ww_static.policies.baselines import Baseline
 from ww_static.policies.policy import Policy
 from ww_static.rows import FileRow, FindingRow, LayerRow
 from ww_static.rules.aggregates import exceeded
@@ -28,6 +31,7 @@ class Judgement:
         policy: the file that the policy comes from; None for the defaults.
         counts: findings by severity, without the suppressed ones.
         suppressed: how many are.
+        against: findings by their status against the baseline: new, changed, unchanged, fixed; None without a baseline.
     """
 
     findings: tuple[FindingRow, ...]
@@ -37,28 +41,57 @@ class Judgement:
     policy: str | None
     counts: dict[str, int]
     suppressed: int
+    against: dict[str, int] | None = None
 
 
 def judge(
-    rows: Sequence[LayerRow], findings: Sequence[FindingRow], files: Sequence[FileRow], policy: Policy, today: datetime.date
+    rows: Sequence[LayerRow],
+    findings: Sequence[FindingRow],
+    files: Sequence[FileRow],
+    policy: Policy,
+    today: datetime.date,
+    baseline: Baseline | None = None,
+    parameters: Mapping[str, Any] = MappingProxyType({}),
 ) -> Judgement:
-    """What a policy makes of the rows of a run on a day, which decides what has expired."""
+    """What a policy makes of the rows of a run on a day, which decides what has expired.
+
+    Args:
+        rows, findings, files: of the run.
+        policy: what is wrong, and how wrong.
+        today: the day.
+        baseline: what the run is compared with.
+        parameters: the options of the run, to hold against those of the baseline.
+    """
     models = evidences(rows, findings, files)
+    if baseline is not None:
+        models = baselines.set_beside(models, baseline, parameters)
     found = [suppressions.suppressed(one, policy, today) for evidence in models for one in _of_model(evidence, policy)]
     if policy.severity("WW090") != "off":
         nothing = Evidence(None, None, ())
         stale = suppressions.stale(policy, models, found, today)
         found += [_row(nothing, RULES["WW090"], one, policy.severity("WW090")) for one in stale]
+    if baseline is not None:
+        found = baselines.marked(found, _earlier(baseline, policy, today), models, baseline, not baseline.differences(parameters))
     why = gate.reasons(found, policy, len(models))
+    statuses = Counter(one.baseline for one in found)
     return Judgement(
         findings=tuple(found),
         exit_code=gate.exit_code(why),
         reasons=why,
         profile=policy.profile,
         policy=policy.source,
-        counts=dict(Counter(one.severity or "" for one in found if one.suppressed is None)),
+        counts=dict(Counter(one.severity or "" for one in found if one.suppressed is None and one.baseline != "fixed")),
         suppressed=sum(one.suppressed is not None for one in found),
+        against=None if baseline is None else {status: statuses[status] for status in baselines.STATUSES},
     )
+
+
+def _earlier(baseline: Baseline, policy: Policy, today: datetime.date) -> list[FindingRow]:
+    """The findings of a baseline that the policy of today still looks for; of one that was never judged, what it makes of its rows."""
+    found = baseline.findings
+    if not baseline.audited:
+        found = judge(baseline.rows, baseline.findings, baseline.files, policy, today).findings
+    return [one for one in found if one.code in RULES and policy.severity(one.code) != "off"]
 
 
 def evidences(rows: Sequence[LayerRow], findings: Sequence[FindingRow], files: Sequence[FileRow]) -> list[Evidence]:
@@ -81,18 +114,16 @@ def _evidence(
 
 
 def _of_model(evidence: Evidence, policy: Policy) -> list[FindingRow]:
-    kinds = {row.name: row.kind for row in evidence.rows}
+    kinds = {row.name: row.kind for row in (*(evidence.before or ()), *evidence.rows)}
     found = []
     for code, rule in RULES.items():
         settings, severity = policy.rules[code], policy.severity(code)
         defects = exceeded(evidence, policy.aggregate) if code == "WW210" else rule.check(evidence, settings)
         for one in defects:
-            shown = severity
-            if (
-                one.outcome != "violation"
-            ):  # no setting of a rule hides what is unread: that is for the gate and for suppressions
+            shown = severity if severity == "off" else one.severity or severity
+            if one.outcome != "violation":  # no setting of a rule hides what is unread: the gate and suppressions may
                 shown = severity if severity != "off" else rule.settings().severity
-            elif severity == "off" or (settings.kinds and one.name is not None and kinds.get(one.name) not in settings.kinds):
+            elif shown == "off" or (settings.kinds and one.name is not None and kinds.get(one.name) not in settings.kinds):
                 continue
             found.append(_row(evidence, rule, one, gate.softened(one.outcome, shown, policy)))
     return sorted(found, key=lambda one: (-gate.LEVELS[one.severity or "info"], one.code or ""))

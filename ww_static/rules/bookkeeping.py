@@ -43,8 +43,13 @@ def _bytes(row: LayerRow) -> float:
 
 
 def _told(_: Evidence, __: Setting) -> Iterable[Found]:
-    """Nothing: what these rules report is not in the rows of one model; whoever has the rest makes the findings."""
+    """Nothing: what the rule reports is not in the rows of one model; whoever has the rest makes the findings."""
     return ()
+
+
+def _disputed(evidence: Evidence, _: Setting) -> Iterable[Found]:
+    for one in evidence.disputes:
+        yield Found(message=one)
 
 
 BOOKKEEPING_RULES = (
@@ -55,6 +60,7 @@ BOOKKEEPING_RULES = (
     Rule("WW090", "stale-suppression", "A suppression has expired, or matches nothing", "today >= expires; or no finding of a model that it names is suppressed by it",
          "The defect may be in a model that was not audited this time under a pattern that fits others too.",
          "Remove the suppression, or give it a later date and say why.", Warn, _told),
-    Rule("WW091", "baseline-mismatch", "The baseline was made with other options", "options or major version of the baseline differ from those of the run",
-         "An option may not matter to the columns that are compared.", "Write the baseline again with the options of today.", Warn, _told),
+    Rule("WW091", "baseline-mismatch", "The baseline is not one of this audit", "options, major version or models of the baseline differ from those of the run",
+         "An option may not matter to the columns that are compared.", "Write the baseline again with the options of today: --write-baseline.",
+         Warn, _disputed),
 )  # fmt: skip

@@ -7,12 +7,13 @@ import difflib
 from ww_static.errors import UsageError
 from ww_static.rules.aggregates import AGGREGATE_RULES
 from ww_static.rules.bookkeeping import BOOKKEEPING_RULES
+from ww_static.rules.drift import DRIFT_RULES
 from ww_static.rules.files import FILE_RULES
 from ww_static.rules.rule import Rule
 from ww_static.rules.spectra import SPECTRAL_RULES
 from ww_static.rules.values import VALUE_RULES
 
-_ALL = (*FILE_RULES, *BOOKKEEPING_RULES, *VALUE_RULES, *SPECTRAL_RULES, *AGGREGATE_RULES)
+_ALL = (*FILE_RULES, *BOOKKEEPING_RULES, *VALUE_RULES, *SPECTRAL_RULES, *AGGREGATE_RULES, *DRIFT_RULES)
 RULES: dict[str, Rule] = {rule.code: rule for rule in sorted(_ALL, key=lambda rule: rule.code)}
 
 

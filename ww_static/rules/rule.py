@@ -50,7 +50,10 @@ class Evidence:
         rows: its layer rows, or the one row of a model that could not be read.
         findings: what the readers and the values gave away.
         files: its files.
-        before: the rows of the model in the baseline; None without a baseline, or where it does not have the model.
+        before: the rows of the model in the baseline; None without a baseline, where it does not have the model, or where one of
+            the two could not be read.
+        comparable: whether the numbers before were computed with the same options.
+        disputes: why the baseline is not one of this model, or not with these options.
     """
 
     model_id: str | None
@@ -59,14 +62,21 @@ class Evidence:
     findings: tuple[FindingRow, ...] = ()
     files: tuple[FileRow, ...] = ()
     before: tuple[LayerRow, ...] | None = None
+    comparable: bool = True
+    disputes: tuple[str, ...] = ()
 
     def tensors(self) -> list[LayerRow]:
         """One row per tensor that was read or skipped, for what holds of the stored values: the first of its views."""
-        first: dict[str, LayerRow] = {}
-        for row in self.rows:
-            if row.name is not None:
-                first.setdefault(row.name, row)
-        return list(first.values())
+        return list(first_views(self.rows).values())
+
+
+def first_views(rows: Iterable[LayerRow]) -> dict[str, LayerRow]:
+    """The first row of every tensor, by its name."""
+    first: dict[str, LayerRow] = {}
+    for row in rows:
+        if row.name is not None:
+            first.setdefault(row.name, row)
+    return first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +89,7 @@ class Found:
         metric, value, limit: the column that was judged, what it was, and the limit that it passed.
         category: as readers call it; None takes the name of the rule.
         outcome: ``violation``; or what it leaves unread.
+        severity: of this defect, where it is not that of the rule.
     """
 
     message: str
@@ -91,6 +102,7 @@ class Found:
     limit: float | None = None
     category: str | None = None
     outcome: Outcome = "violation"
+    severity: Severity | None = None
 
 
 def found_in(row: LayerRow, message: str, **details: Any) -> Found:

@@ -1,0 +1,160 @@
+"""A baseline: an earlier result that the user names; which findings it knows already, and which rows were before which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ww_static.policies.gate import LEVELS
+from ww_static.rows import FileRow, FindingRow, LayerRow
+from ww_static.rules.rule import Evidence
+from ww_static.version import __version__
+
+# Options on which no number depends that two rows share: more columns, curves, the order of the last bits.
+_HARMLESS = frozenset(("metrics", "esd", "blas_threads", "params_id"))
+_UNCOUNTED = ("WW09", "WW3")  # about the audit itself, or about a baseline of its own: nothing to be known from before
+# Metric -> how much farther beyond its limit a value may be, absolute and relative, before the finding has changed.
+_TOLERANCES = {"n_nan": (0.0, 0.0), "n_inf": (0.0, 0.0), "alpha": (0.5, 0.0)}
+_TOLERANCE = (0.0, 0.05)
+STATUSES = ("new", "changed", "unchanged", "fixed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """An earlier result.
+
+    Attributes:
+        shown: the file as the user named it.
+        rows, findings, files: its tables.
+        parameters: the options that its numbers depend on.
+        version: of the program that wrote it.
+        audited: whether the findings are those of an audit; else a policy has yet to judge the rows.
+    """
+
+    shown: str
+    rows: tuple[LayerRow, ...]
+    findings: tuple[FindingRow, ...] = ()
+    files: tuple[FileRow, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    version: str = __version__
+    audited: bool = True
+
+    def models(self) -> tuple[str | None, ...]:
+        """The models that it knows."""
+        return tuple(dict.fromkeys(row.model_id for row in self.rows))
+
+    def differences(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """What is not as it is in the run: the major version, and each option."""
+        found = []
+        if _major(self.version) != _major(__version__):
+            found.append(f"version {self.version} wrote it, and this is {__version__}")
+        for name in sorted({*parameters, *self.parameters} - {"params_id"}):
+            before, now = self.parameters.get(name), parameters.get(name)
+            if _plain(before) != _plain(now):
+                found.append(f"{name} was {_plain(before)}, and is {_plain(now)}")
+        return tuple(found)
+
+    def comparable(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether what both have computed was computed in the same way."""
+        names = {*parameters, *self.parameters} - _HARMLESS
+        same = all(_plain(self.parameters.get(name)) == _plain(parameters.get(name)) for name in names)
+        return same and _major(self.version) == _major(__version__)
+
+
+def _major(version: str) -> tuple[str, ...]:
+    """The part of a version within which numbers do not change: of 0.x both numbers."""
+    first, second, *_ = (*version.split("."), "", "")
+    return (first, second) if first == "0" else (first,)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def partners(baseline: Baseline, models: Iterable[str | None]) -> dict[str | None, str | None]:
+    """The model of the baseline that each model of a run was: that of its name; or the only one, where each has but one."""
+    known, asked = baseline.models(), tuple(models)
+    if len(known) == len(asked) == 1:
+        return {asked[0]: known[0]}
+    return {one: one for one in asked if one in known}
+
+
+def set_beside(evidences: Sequence[Evidence], baseline: Baseline, parameters: Mapping[str, Any]) -> list[Evidence]:
+    """The evidence of a run with the rows of the baseline; whatever cannot be compared is said, and never passed over."""
+    pairs = partners(baseline, (one.model_id for one in evidences))
+    known: dict[str | None, list[LayerRow]] = {}
+    for row in baseline.rows:
+        known.setdefault(row.model_id, []).append(row)
+    differences, comparable = baseline.differences(parameters), baseline.comparable(parameters)
+    told = [f"model '{model}' of the baseline was not audited" for model in known if model not in pairs.values()]
+    if differences:
+        consequence = "" if comparable else "; drift of numbers was not judged"
+        told.insert(0, f"the baseline was computed otherwise: {'; '.join(differences)}{consequence}")
+    result = []
+    for one in evidences:
+        disputes, told = told, []  # what is about the baseline is said once, with the first model
+        before = known.get(pairs[one.model_id], []) if one.model_id in pairs else []
+        if not _read(before):
+            why = "could not be read when the baseline was written" if before else "is not in the baseline"
+            disputes = [*disputes, f"the model {why}: nothing was compared"]
+        rows = tuple(before) if _read(before) and _read(one.rows) else None
+        result.append(replace(one, before=rows, comparable=comparable, disputes=tuple(disputes)))
+    return result
+
+
+def _read(rows: Iterable[LayerRow]) -> bool:
+    return any(row.name is not None for row in rows)
+
+
+def marked(
+    found: Sequence[FindingRow], earlier: Sequence[FindingRow], evidences: Sequence[Evidence], baseline: Baseline, exact: bool
+) -> list[FindingRow]:
+    """Findings with their status against those of the baseline, and then those that are gone (``fixed``).
+
+    Args:
+        found: of the run.
+        earlier: of the baseline, under its own names of the models.
+        evidences: of the run.
+        baseline: names the models of both.
+        exact: the run has looked for all that the baseline has; else nothing is said to be fixed.
+    """
+    pairs = partners(baseline, (one.model_id for one in evidences))
+    known: dict[tuple[str | None, ...], list[FindingRow]] = {}
+    for one in earlier:
+        if one.baseline != "fixed" and not _is_uncounted(one):
+            known.setdefault(_key(one, one.model_id), []).append(one)
+    result = []
+    for one in found:
+        before = known.get(_key(one, pairs.get(one.model_id)))
+        status = "new" if not before or _is_uncounted(one) else _status(before.pop(0), one)
+        result.append(one if (one.code or "").startswith("WW09") else replace(one, baseline=status))
+    unread = {(one.model_id, one.name) for one in found if one.outcome != "violation"}
+    looked = {pairs[one.model_id]: one.model_id for one in evidences if exact and one.before is not None}
+    for one in (one for left in known.values() for one in left if one.model_id in looked):
+        model = looked[one.model_id]
+        if not unread & {(model, None), (model, one.name)}:
+            result.append(replace(one, model_id=model, baseline="fixed"))
+    return result
+
+
+def _is_uncounted(finding: FindingRow) -> bool:
+    return (finding.code or "").startswith(_UNCOUNTED)
+
+
+def _key(finding: FindingRow, model: str | None) -> tuple[str | None, ...]:
+    """What two findings of one defect share: what their fingerprints are made of, under one name of the model."""
+    return (model, finding.code, finding.name, finding.part, None if finding.name is not None else finding.where or "")
+
+
+def _status(before: FindingRow, now: FindingRow) -> str:
+    """``unchanged``; or ``changed`` where it is graver, was suppressed and is not, or is farther beyond its limit."""
+    graver = LEVELS[now.severity or "info"] > LEVELS[before.severity or "info"] or now.outcome != before.outcome
+    if graver or (before.suppressed is not None and now.suppressed is None):
+        return "changed"
+    if before.value is None or now.value is None:
+        return "unchanged"
+    absolute, relative = _TOLERANCES.get(now.metric or "", _TOLERANCE)
+    limit = now.limit or 0.0
+    farther = abs(now.value - limit) - abs(before.value - limit)
+    return "changed" if farther > absolute + relative * abs(before.value) else "unchanged"

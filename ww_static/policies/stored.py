@@ -1,0 +1,113 @@
+"""Earlier results as baselines: our JSON document, or a layers table as Parquet; checked before it is believed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import msgspec
+
+from ww_static.errors import UsageError, escape
+from ww_static.policies.baselines import Baseline
+from ww_static.rows import SCHEMA_VERSION, FileRow, FindingRow, LayerRow
+
+MAX_BYTES = 512 * 2**20  # of a baseline, as it lies and as it unpacks
+_MAGIC = b"PAR1"
+_COLUMNS = frozenset(one.name for one in fields(LayerRow) if one.metadata["group"] != "esd")
+
+
+class _Tool(msgspec.Struct):
+    name: str
+    version: str
+
+
+class _Document(msgspec.Struct):
+    """What is read of the JSON document; the rest of it is passed over."""
+
+    schema_version: str
+    tool: _Tool
+    parameters: dict[str, Any]
+    layers: list[LayerRow]
+    findings: list[FindingRow]
+    files: list[FileRow]
+    judgement: dict[str, Any] | None = None
+
+
+def read(path: str) -> Baseline:
+    """The baseline that a file holds.
+
+    Raises:
+        UsageError: it cannot be read, is too large, or is no result of this program.
+    """
+    shown = escape(path)
+    try:
+        with open(path, "rb") as stream:
+            if not os.path.isfile(path):
+                raise UsageError(f"baseline '{shown}' is no regular file")
+            size = os.fstat(stream.fileno()).st_size
+            if size > MAX_BYTES:
+                raise UsageError(f"baseline '{shown}' has {size} bytes, limit {MAX_BYTES}")
+            content = stream.read(MAX_BYTES)
+    except OSError as error:
+        raise UsageError(f"baseline '{shown}' cannot be read: {error.strerror}") from error
+    return _table(content, shown) if content[:4] == _MAGIC else _document(content, shown)
+
+
+def _document(content: bytes, shown: str) -> Baseline:
+    try:
+        found = msgspec.json.decode(content, type=_Document)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _none(shown, str(error)) from error
+    _check_schema(found.schema_version, shown)
+    return Baseline(
+        shown=shown, rows=tuple(found.layers), findings=tuple(found.findings), files=tuple(found.files),
+        parameters=found.parameters, version=found.tool.version,
+        audited=found.judgement is not None or any(one.code is not None for one in found.findings),
+    )  # fmt: skip
+
+
+def _table(content: bytes, shown: str) -> Baseline:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content))
+        metadata = _text(file.schema_arrow.metadata)
+        unpacked = sum(file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups))
+        if metadata.get("ww_static.table") != "layers":
+            raise _none(shown, "the Parquet file is no layers table of ww-static")
+        _check_schema(metadata.get("ww_static.schema_version", ""), shown)
+        if unpacked > MAX_BYTES or file.metadata.num_rows > MAX_BYTES // 1000:
+            raise UsageError(f"baseline '{shown}' unpacks to {unpacked} bytes in {file.metadata.num_rows} rows, limit {MAX_BYTES} bytes")
+        names = [name for name in file.schema_arrow.names if name in _COLUMNS]
+        rows = msgspec.convert(file.read(columns=names).to_pylist(maps_as_pydicts="strict"), list[LayerRow])
+        parameters = json.loads(metadata.get("ww_static.params", "{}"))
+    except (pa.ArrowException, msgspec.ValidationError, ValueError, OSError, KeyError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise _none(shown, str(error)) from error
+    if not isinstance(parameters, dict):
+        raise _none(shown, "the options in its metadata are no table")
+    return Baseline(
+        shown=shown, rows=tuple(rows), parameters=parameters, version=metadata.get("ww_static.engine_version", ""), audited=False
+    )
+
+
+def _text(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
+    return {key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in (metadata or {}).items()}
+
+
+def _check_schema(version: str, shown: str) -> None:
+    if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        raise UsageError(
+            f"baseline '{shown}' has schema version '{escape(version[:20])}', and this release reads {SCHEMA_VERSION}; write it again"
+        )
+
+
+def _none(shown: str, why: str) -> UsageError:
+    return UsageError(
+        f"baseline '{shown}' is no result of ww-static ({escape(why[:200])}); write one with: ww-static audit PATH --write-baseline FILE"
+    )
