@@ -71,7 +71,9 @@ def judge(
         stale = suppressions.stale(policy, models, found, today)
         found += [_row(nothing, RULES["WW090"], one, policy.severity("WW090")) for one in stale]
     if baseline is not None:
-        found = baselines.marked(found, _earlier(baseline, policy, today), models, baseline, not baseline.differences(parameters))
+        found = baselines.marked(
+            found, _earlier(baseline, policy, today), models, baseline, not baseline.differences(parameters)
+        )
     why = gate.reasons(found, policy, len(models))
     statuses = Counter(one.baseline for one in found)
     return Judgement(

@@ -81,7 +81,9 @@ def _table(content: bytes, shown: str) -> Baseline:
             raise _none(shown, "the Parquet file is no layers table of ww-static")
         _check_schema(metadata.get("ww_static.schema_version", ""), shown)
         if unpacked > MAX_BYTES or file.metadata.num_rows > MAX_BYTES // 1000:
-            raise UsageError(f"baseline '{shown}' unpacks to {unpacked} bytes in {file.metadata.num_rows} rows, limit {MAX_BYTES} bytes")
+            raise UsageError(
+                f"baseline '{shown}' unpacks to {unpacked} bytes in {file.metadata.num_rows} rows, limit {MAX_BYTES} bytes"
+            )
         names = [name for name in file.schema_arrow.names if name in _COLUMNS]
         rows = msgspec.convert(file.read(columns=names).to_pylist(maps_as_pydicts="strict"), list[LayerRow])
         parameters = json.loads(metadata.get("ww_static.params", "{}"))
@@ -92,7 +94,11 @@ def _table(content: bytes, shown: str) -> Baseline:
     if not isinstance(parameters, dict):
         raise _none(shown, "the options in its metadata are no table")
     return Baseline(
-        shown=shown, rows=tuple(rows), parameters=parameters, version=metadata.get("ww_static.engine_version", ""), audited=False
+        shown=shown,
+        rows=tuple(rows),
+        parameters=parameters,
+        version=metadata.get("ww_static.engine_version", ""),
+        audited=False,
     )
 
 
