@@ -201,3 +201,11 @@ def test_the_hook_judges_the_files_that_it_is_given(workspace: Path) -> None:
     assert "damaged.safetensors" in done.stdout
     (workspace / "damaged.safetensors").rename(workspace / "--fail-on=never.safetensors")
     assert hooked(workspace, "--fail-on=never.safetensors").returncode == 1
+
+
+def test_the_hook_fails_on_a_pointer_of_git_lfs_unless_it_is_told_to_warn(workspace: Path) -> None:
+    (workspace / "lfs.safetensors").write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 99\n")
+    failed = hooked(workspace, "lfs.safetensors")
+    assert failed.returncode == 3
+    assert "Git LFS pointer to 99 bytes" in failed.stderr
+    assert hooked(workspace, "lfs.safetensors", args=["--on-lfs-pointers", "warn", "--"]).returncode == 0

@@ -27,6 +27,7 @@ CODES_OF = LayerRow(name="codes.weight", status="skipped", reason="quantized", n
 UNDECODED = FindingRow(model_id="model", file="model.safetensors", name="codes.weight", category="quantized", where="tensor 'codes.weight'",
                        message="I8 codes", inconclusive=True)  # fmt: skip
 CUT = LayerRow(model_id="cut", file="cut.safetensors", status="error", category="truncated", message="12 bytes for 96")
+POINTER = LayerRow(model_id="lfs", file="lfs.safetensors", status="error", category="lfs_pointer", message="a pointer")
 BUG = LayerRow(model_id="bug", file="bug.safetensors", status="error", category="internal_error", message="KeyError")
 
 OUTCOMES: dict[str, tuple[tuple[LayerRow, ...], tuple[FindingRow, ...]]] = {
@@ -39,6 +40,8 @@ OUTCOMES: dict[str, tuple[tuple[LayerRow, ...], tuple[FindingRow, ...]]] = {
     "unreadable": ((SOUND, CUT), ()),
     "unreadable, error": ((SOUND, ZERO, CUT), ()),
     "unreadable, inconclusive": ((SOUND, CODES_OF, CUT), (UNDECODED,)),
+    "pointer": ((SOUND, POINTER), ()),
+    "pointer, unreadable": ((SOUND, POINTER, CUT), ()),
     "internal_error": ((SOUND, BUG), ()),
     "internal_error, all": ((SOUND, ZERO, CODES_OF, CUT, BUG), (UNDECODED,)),
     "nothing": ((), ()),
@@ -57,6 +60,8 @@ EXPECTED = {
     "unreadable":               ("333", "333", "010", "010"),
     "unreadable, error":        ("333", "333", "011", "011"),
     "unreadable, inconclusive": ("333", "333", "333", "010"),
+    "pointer":                  ("333", "333", "010", "010"),
+    "pointer, unreadable":      ("333", "333", "010", "010"),
     "internal_error":           ("444", "444", "444", "444"),
     "internal_error, all":      ("444", "444", "444", "444"),
     "nothing":                  ("333", "333", "333", "333"),
@@ -76,6 +81,14 @@ def test_the_exit_code_is_that_of_the_table(outcome: str, place: int, fail_on: s
     found = judged(outcome, fail_on=fail_on, on_unreadable=on_unreadable, on_inconclusive=on_inconclusive)
     assert found.exit_code == int(EXPECTED[outcome][place][FAIL_ON.index(fail_on)])
     assert bool(found.reasons) == bool(found.exit_code)
+
+
+def test_pointers_of_git_lfs_alone_may_be_a_warning() -> None:
+    found = judged("pointer", on_lfs_pointers="warn")
+    assert (found.exit_code, found.reasons) == (0, ())
+    assert [(one.code, one.severity, one.outcome) for one in found.findings] == [("WW008", "warn", "unreadable")]
+    assert judged("pointer", on_lfs_pointers="warn", fail_on="warn").exit_code == 1
+    assert judged("pointer, unreadable", on_lfs_pointers="warn").exit_code == 3
 
 
 def test_every_reason_that_applies_is_told_the_gravest_first() -> None:

@@ -13,6 +13,7 @@ from ww_static.cli_options import (
     JobsOption,
     MaxMemoryOption,
     OnInconclusiveOption,
+    OnLfsPointersOption,
     OnUnreadableOption,
     OutputOption,
     PathsArgument,
@@ -38,6 +39,7 @@ def audit(
     fail_on: FailOnOption = None,
     on_unreadable: OnUnreadableOption = None,
     on_inconclusive: OnInconclusiveOption = None,
+    on_lfs_pointers: OnLfsPointersOption = None,
     select: SelectOption = None,
     ignore: IgnoreOption = None,
     seed: SeedOption = 0,
@@ -64,7 +66,7 @@ def audit(
     from ww_static.progress import display
 
     policy = overridden(
-        Policy(), profile=profile, fail_on=fail_on, on_unreadable=on_unreadable, on_inconclusive=on_inconclusive,
+        Policy(), profile=profile, fail_on=fail_on, on_unreadable=on_unreadable, on_inconclusive=on_inconclusive, on_lfs_pointers=on_lfs_pointers,
         select=split(select), ignore=split(ignore),
     )  # fmt: skip
     options = replace(auditing.PROFILES[policy.profile], seed=seed)

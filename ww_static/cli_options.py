@@ -231,6 +231,10 @@ OnInconclusiveOption = Annotated[
     Unread | None,
     typer.Option("--on-inconclusive", help="A tensor that could not be analysed: exit code 3, or a warning (default: fail)."),
 ]
+OnLfsPointersOption = Annotated[
+    Unread | None,
+    typer.Option("--on-lfs-pointers", help="A file that Git LFS has not fetched: exit code 3, or a warning (default: fail)."),
+]
 SelectOption = Annotated[str | None, typer.Option("--select", metavar="CODE,...", help="Only these rules.")]
 IgnoreOption = Annotated[str | None, typer.Option("--ignore", metavar="CODE,...", help="All but these rules.")]
 ProgressOption = Annotated[Progress, typer.Option("--progress", help="When progress is shown on stderr.")]

@@ -12,10 +12,16 @@ _LEAST = {"error": 2, "warn": 1, "never": 3}
 _CODES = {"internal_error": 4, "unreadable": 3, "inconclusive": 3, "nothing_to_audit": 3, "violated": 1}  # the gravest first
 
 
-def softened(outcome: str, severity: str, policy: Policy) -> str:
+def softened(category: str | None, outcome: str | None, severity: str, policy: Policy) -> str:
     """The severity of a finding, when what it left unread is to be a warning only."""
-    accepted = {"unreadable": policy.on_unreadable, "inconclusive": policy.on_inconclusive}.get(outcome) == "warn"
-    return "warn" if accepted and severity == "error" else severity
+    return "warn" if _accepted(category, outcome, policy) and severity == "error" else severity
+
+
+def _accepted(category: str | None, outcome: str | None, policy: Policy) -> bool:
+    """Whether the policy only warns of what a finding left unread."""
+    if category == "lfs_pointer" and policy.on_lfs_pointers == "warn":
+        return True
+    return {"unreadable": policy.on_unreadable, "inconclusive": policy.on_inconclusive}.get(outcome or "") == "warn"
 
 
 def reasons(findings: Iterable[FindingRow], policy: Policy, models: int) -> tuple[str, ...]:
@@ -29,10 +35,8 @@ def _reason(one: FindingRow, policy: Policy) -> str | None:
         return "internal_error"
     if one.suppressed is not None or one.baseline == "fixed":
         return None
-    if one.outcome == "unreadable" and policy.on_unreadable == "fail":
-        return "unreadable"
-    if one.outcome == "inconclusive" and policy.on_inconclusive == "fail":
-        return "inconclusive"
+    if one.outcome in ("unreadable", "inconclusive") and not _accepted(one.category, one.outcome, policy):
+        return one.outcome
     grave = LEVELS[one.severity or "info"] >= _LEAST[policy.fail_on]
     return "violated" if grave and one.baseline != "unchanged" else None
 

@@ -54,6 +54,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         profile: ``fast`` or ``full``.
         fail_on: the least severity that makes the exit code 1.
         on_unreadable, on_inconclusive: ``fail`` gives the exit code 3; ``warn`` makes a warning of it.
+        on_lfs_pointers: the same of files that Git LFS has not fetched; they are unreadable, too.
         select: only these rules; empty means all.
         ignore: all but these rules.
     """
@@ -62,6 +63,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     fail_on: FailOn = "error"
     on_unreadable: Open = "fail"
     on_inconclusive: Open = "fail"
+    on_lfs_pointers: Open = "fail"
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
 

@@ -87,7 +87,7 @@ FILE_RULES = (
           "Copy what it leads to into the folder."),
     _rule("WW007", "shard-mismatch", "Index and shards disagree, or a part is missing", "A total in the index may be stale.",
           "Fetch all shards and the index of one revision."),
-    _rule("WW008", "lfs-pointer", "A Git LFS pointer lies in place of the file", "Never seen to be.", "Run `git lfs pull`."),
+    _rule("WW008", "lfs-pointer", "A Git LFS pointer lies in place of the file", "Never seen to be.", "Run `git lfs pull`, or `--on-lfs-pointers warn` where they are not fetched on purpose."),
     _rule("WW009", "changed", "A file changed while it was read", "A download may not have ended.", "Audit it again when nobody writes to it."),
     _rule("WW011", "duplicate-variant", "A file of the same model was not read", "The other file may be the same model in another format.",
           "Audit it by its name, or exclude it.", Info),
