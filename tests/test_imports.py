@@ -13,7 +13,17 @@ from support import ROOT
 
 # From the bottom to the top; modules on one line do not import each other.
 FLOORS = (
-    ("errors", "spectral.missing", "memory", "version", "cli_options", "spawning", "columns.column", "definitions.entry"),
+    (
+        "errors",
+        "spectral.missing",
+        "memory",
+        "version",
+        "cli_options",
+        "spawning",
+        "columns.column",
+        "definitions.entry",
+        "footprint",
+    ),
     (
         "columns.identity",
         "columns.norms",

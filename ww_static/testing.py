@@ -25,14 +25,13 @@ import signal
 import subprocess
 import sys
 import threading
-import tracemalloc
 import unittest
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ww_static import dtypes, specimens
+from ww_static import dtypes, footprint, specimens
 from ww_static.errors import FormatError, LimitError
 from ww_static.protocol import SNIFF_BYTES, Checkpoint, Limits, Window
 from ww_static.seam import OpenCheckpoint
@@ -151,11 +150,11 @@ class ReaderSuite:
     def test_open_reads_the_header_only(self, tmp_path: Path) -> None:
         path, stored = self._large(tmp_path)
         self._open(path).close()  # imports are not part of the cost
-        before = _bytes_read()
-        with _peak() as peak, closing(self._open(path)) as checkpoint:
+        before = footprint.bytes_read()
+        with footprint.peak() as peak, closing(self._open(path)) as checkpoint:
             assert len(checkpoint.tensors) == 2
         assert peak[0] < stored.array.nbytes // 4, f"open takes {peak[0]} bytes of memory for a short header"
-        assert _bytes_read() - before < stored.array.nbytes // 4, "open reads the payload"
+        assert footprint.bytes_read() - before < stored.array.nbytes // 4, "open reads the payload"
 
     def test_open_does_not_look_at_values(self, tmp_path: Path) -> None:
         for path, _ in self.samples(tmp_path):
@@ -217,7 +216,7 @@ class ReaderSuite:
             windows: list[Window] = [(slice(size - 2, size),), (slice(5, 6),), (slice(size // 2, size // 2 - 2, -1),)]
             windows += [(slice(None), slice(3, 4))] if len(self.large_shape) > 1 else []
             for window in windows:
-                with _peak() as peak:
+                with footprint.peak() as peak:
                     result = checkpoint.direct.read(spec, window)
                 specimens.same(result, stored.array[window], spec, window)
                 allowed = 16 * result.size * 8 + (1 << 18)
@@ -302,12 +301,12 @@ class ReaderSuite:
         path, _ = self.samples(tmp_path)[0]
         broken = path.with_name("broken-" + path.name)
         broken.write_bytes(path.read_bytes()[:-1][:40])
-        before = _descriptors()
+        before = footprint.descriptors()
         for _ in range(100):
             self._survives(path, "the intact sample")
             self._survives(broken, "cut to 40 bytes")
         gc.collect()
-        assert _descriptors() == before, "descriptors are left open"
+        assert footprint.descriptors() == before, "descriptors are left open"
 
     def test_no_framework_is_imported(self, tmp_path: Path) -> None:
         path, _ = self.samples(tmp_path)[0]
@@ -351,7 +350,7 @@ class ReaderSuite:
         values: dict[str, NDArray[Any]] = {}
         with self._in_time(what):
             try:
-                with _peak() as peak:
+                with footprint.peak() as peak:
                     checkpoint = self._open(path)
                 with closing(checkpoint):
                     for spec in checkpoint.tensors:
@@ -411,32 +410,3 @@ def _head(path: Path) -> bytes:
 def _below(folder: Path, name: str) -> Path:
     (folder / name).mkdir()
     return folder / name
-
-
-def _descriptors() -> int | None:
-    return len(os.listdir("/dev/fd")) if os.path.isdir("/dev/fd") else None
-
-
-def _bytes_read() -> int:
-    """Bytes that this process has asked the system for, where it says so."""
-    try:
-        return int(Path("/proc/self/io").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return 0
-
-
-@contextmanager
-def _peak() -> Iterator[list[int]]:
-    """The most memory that Python and numpy held at once inside, in bytes; maps of files do not count."""
-    peak = [0]
-    nested = tracemalloc.is_tracing()
-    if not nested:
-        tracemalloc.start()
-    tracemalloc.reset_peak()
-    start = tracemalloc.get_traced_memory()[0]
-    try:
-        yield peak
-    finally:
-        peak[0] = tracemalloc.get_traced_memory()[1] - start
-        if not nested:
-            tracemalloc.stop()
