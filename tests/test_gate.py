@@ -22,7 +22,7 @@ SOUND = LayerRow(name="sound.weight", status="success", has_esd=True, numel=1_00
 ZERO = LayerRow(name="zero.weight", status="success", has_esd=True, numel=400, N=20, M=20, num_evals=20, matrix_rank=0, abs_max=0.0,
                 min=0.0, max=0.0, n_nan=0, n_inf=0, **COMMON)  # fmt: skip
 STEEP = LayerRow(name="steep.weight", status="success", has_esd=True, numel=400, N=20, M=20, num_evals=20, matrix_rank=20, abs_max=1.0,
-                 min=-1.0, max=1.0, n_nan=0, n_inf=0, alpha=9.0, **COMMON)  # fmt: skip
+                 min=-1.0, max=1.0, n_nan=0, n_inf=0, alpha=9.0, sigma=0.2, D=0.05, phase="heavy-tailed", **COMMON)  # fmt: skip
 CODES_OF = LayerRow(name="codes.weight", status="skipped", reason="quantized", numel=400, **COMMON)
 UNDECODED = FindingRow(model_id="model", file="model.safetensors", name="codes.weight", category="quantized", where="tensor 'codes.weight'",
                        message="I8 codes", inconclusive=True)  # fmt: skip

@@ -49,7 +49,7 @@ def identity(reader: str, view: LayerView, tensor: Survey, options: Options) -> 
         "file": spec.file, "name": spec.name, "part": view.part, "slice_id": view.slice_id,
         "kind": view.kind, "kind_source": view.kind_source, "confidence": view.confidence,
         "orientation": view.orientation, "op_path": spec.op_path, "layer_type": view.layer_type, "shape": spec.shape,
-        "numel": math.prod(spec.shape), "dtype": spec.dtype, "quantized": view.quantized,
+        "numel": math.prod(spec.shape), "offset": spec.extent.offset if spec.extent else None, "dtype": spec.dtype, "quantized": view.quantized,
         "esd_norm": options.esd_norm, "esd_scale": view.esd_scale, "lora_scale": view.factor, "seed": options.seed, "reader": reader,
         "content_hash": tensor.content_hash, "params_id": options.params_id(DEFINITIONS_VERSION),
         "definitions_version": DEFINITIONS_VERSION, **_statistics(tensor),

@@ -26,6 +26,7 @@ def tied(row: LayerRow, view: LayerView, twin: LayerView) -> LayerRow:
         quantized=twin.quantized,
         file=twin.spec.file,
         name=twin.spec.name,
+        offset=twin.spec.extent.offset if twin.spec.extent else None,
         part=twin.part,
         slice_id=twin.slice_id,
         kind=twin.kind,

@@ -32,6 +32,7 @@ class IdentityColumns:
     )
     shape: tuple[int, ...] | None = column("elements along each axis")
     numel: int | None = column("elements", "1")
+    offset: int | None = column("first byte of the values in the file; null where they do not lie there as they are", "byte")
     dtype: str | None = column("storage dtype, as safetensors spells it")
     quantized: bool | None = column("the tensor holds codes that need a scale")
     status: str | None = column("success, failed, skipped or error")

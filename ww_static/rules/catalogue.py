@@ -1,4 +1,4 @@
-"""All rules by their codes."""
+"""All rules by their codes, in the order of the codes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from ww_static.rules.aggregates import AGGREGATE_RULES
 from ww_static.rules.bookkeeping import BOOKKEEPING_RULES
 from ww_static.rules.drift import DRIFT_RULES
 from ww_static.rules.files import FILE_RULES
+from ww_static.rules.relations import RELATION_RULES
 from ww_static.rules.rule import Rule
 from ww_static.rules.spectra import SPECTRAL_RULES
 from ww_static.rules.values import VALUE_RULES
 
-_ALL = (*FILE_RULES, *BOOKKEEPING_RULES, *VALUE_RULES, *SPECTRAL_RULES, *AGGREGATE_RULES, *DRIFT_RULES)
+_ALL = (*FILE_RULES, *BOOKKEEPING_RULES, *VALUE_RULES, *RELATION_RULES, *SPECTRAL_RULES, *AGGREGATE_RULES, *DRIFT_RULES)
 RULES: dict[str, Rule] = {rule.code: rule for rule in sorted(_ALL, key=lambda rule: rule.code)}
 
 

@@ -1,70 +1,161 @@
-"""WW101 to WW119: what the stored values show, seen in one pass."""
+"""WW101 to WW105 and WW108: what the stored values of one tensor show, seen in one pass, and the ranks of its matrices."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from typing import Annotated
+
+import msgspec
 
 from ww_static.rows import LayerRow
-from ww_static.rules.rule import Evidence, Found, Rule, Setting, found_in
+from ww_static.rules.rule import Evidence, Found, Info, Rule, Setting, found_in
+
+_SAMPLE = 64  # rows and columns of which rank_sample is the rank
+# A matrix whose values are known, and whose eigenvalues are all equal, or were not computed.
+_MATRIX = frozenset(("zero_matrix", "constant_esd", "profile", "size_limit", "time_limit", "memory_limit"))
+_RARE = 100.0  # an element whose square is below so many mean squares is no exception; one in so many may be as large
 
 
 class RankCollapse(Setting, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of WW104.
 
     Attributes:
-        min_rank_share: least share of M that the rank must be.
-        min_evals: matrices with fewer eigenvalues are not judged.
+        min_rank_share: least share of num_evals that the rank, and the effective rank, must be.
+        min_evals: rows with fewer eigenvalues are not judged.
     """
 
-    min_rank_share: float = 0.1
-    min_evals: int = 8
+    min_rank_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
+    min_evals: Annotated[int, msgspec.Meta(ge=2)] = 8
 
 
-def _is_matrix(row: LayerRow) -> bool:
-    return bool(row.has_esd) or row.reason in ("zero_matrix", "constant_esd")
+class Extreme(Setting, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of WW105.
+
+    Attributes:
+        max_ratio: the largest ratio that is not reported.
+    """
+
+    max_ratio: Annotated[float, msgspec.Meta(gt=1)] = 1000.0
+
+
+def is_matrix(row: LayerRow) -> bool:
+    """Whether a row is about weights that have a spectrum, computed or not."""
+    return bool(row.has_esd) or row.reason in _MATRIX
+
+
+def _is_finite(row: LayerRow) -> bool:
+    return not (row.n_nan or row.n_inf)
+
+
+def _is_mask(row: LayerRow) -> bool:
+    """Whether a tensor is a mask of zeros and infinities, or an infinite constant: a buffer, or a scalar of a graph."""
+    if row.n_nan:
+        return False
+    constant = row.kind == "buffer" or (row.numel == 1 and row.reader == "onnx")
+    return row.abs_max == 0 or (row.abs_max is None and constant)
 
 
 def _nonfinite(evidence: Evidence, _: Setting) -> Iterable[Found]:
     for row in evidence.tensors():
-        if row.n_nan or row.n_inf:
-            count = (row.n_nan or 0) + (row.n_inf or 0)
-            yield found_in(row, f"{row.n_nan} NaN and {row.n_inf} infinite of {row.numel} elements", metric="n_nan" if row.n_nan else "n_inf", value=count, limit=0)  # fmt: skip
+        count = (row.n_nan or 0) + (row.n_inf or 0)
+        if count and not _is_mask(row):
+            message = f"{row.n_nan} NaN and {row.n_inf} infinite of {row.numel} elements"
+            yield found_in(row, message, metric="n_nan" if row.n_nan else "n_inf", value=count, limit=0)
 
 
 def _zero(evidence: Evidence, _: Setting) -> Iterable[Found]:
-    for row in evidence.tensors():
-        if _is_matrix(row) and row.abs_max == 0 and not (row.n_nan or row.n_inf):
+    whole = set()
+    for row in evidence.rows:
+        if not is_matrix(row) or not _is_finite(row) or row.name in whole:
+            continue
+        if row.abs_max == 0:
+            whole.add(row.name)
             yield found_in(row, f"all {row.numel} elements are zero", metric="abs_max", value=0.0)
+        elif row.reason == "zero_matrix":  # one part of a tensor, or the product of two factors
+            yield found_in(row, "all eigenvalues are zero", metric="lambda_max", value=0.0)
 
 
 def _constant(evidence: Evidence, _: Setting) -> Iterable[Found]:
     for row in evidence.tensors():
-        if _is_matrix(row) and row.min == row.max and row.abs_max and not (row.n_nan or row.n_inf):
+        if is_matrix(row) and row.min == row.max and row.abs_max and _is_finite(row):
             yield found_in(row, f"all {row.numel} elements are {row.min!r}", metric="std", value=0.0)
 
 
 def _collapsed(evidence: Evidence, settings: RankCollapse) -> Iterable[Found]:
     for row in evidence.rows:
-        if row.matrix_rank is None or row.kind == "lora_delta" or row.abs_max == 0 or row.min == row.max:
-            continue
         evals = row.num_evals or 0
-        if evals >= settings.min_evals and row.matrix_rank < settings.min_rank_share * evals:
+        if not row.has_esd and row.rank_sample is not None and is_matrix(row) and (row.zero_fraction or 0.0) < 0.5:
+            limit = settings.min_rank_share * _SAMPLE
+            if row.rank_sample < limit and row.min != row.max:
+                message = f"rank {row.rank_sample} of {_SAMPLE} of its rows and columns"
+                yield found_in(row, message, metric="rank_sample", value=row.rank_sample, limit=limit)
+        if evals < settings.min_evals or row.kind == "lora_delta" or row.abs_max == 0 or row.min == row.max:
+            continue
+        limit = max(settings.min_rank_share * evals, 1.5)
+        ranks = {"matrix_rank": row.matrix_rank, "erank_sigma": row.erank_sigma}
+        for metric, rank in ranks.items():
+            if rank is not None and rank < limit:
+                message = f"{'rank' if metric == 'matrix_rank' else 'effective rank'} {rank:.4g} of {evals}"
+                yield found_in(row, message, metric=metric, value=rank, limit=limit)
+                break
+
+
+def extremity(row: LayerRow) -> float | None:
+    """The largest deviation from the mean over the root mean square of the others; None where nothing is exceptional or known.
+
+    With x the deviations and S the largest, the others are weighted by 1 - (x/S)^2, so that a few of the size of S do not
+    count either: their mean square is m2 - m4/S^2, over the elements that are not zero.
+    """
+    if row.std is None or row.mean is None or row.excess_kurtosis is None or row.min is None or row.max is None or row.std == 0:
+        return None
+    largest = max(row.max - row.mean, row.mean - row.min)
+    m2 = row.std**2
+    held = m2 / max(1 - (row.zero_fraction or 0.0), 1 / (row.numel or 1))  # per element that is not zero
+    if largest**2 < _RARE * held:
+        return None
+    rest = max(1 - (row.excess_kurtosis + 3) * m2 / largest**2, 1e-12)  # 1e-12: below it rounding decides
+    return largest / math.sqrt(rest * held)
+
+
+def _extreme(evidence: Evidence, settings: Extreme) -> Iterable[Found]:
+    for row in evidence.tensors():
+        ratio = extremity(row) if is_matrix(row) and _is_finite(row) else None
+        if ratio is not None and ratio > settings.max_ratio:
+            message = f"an element of absolute value {row.abs_max:.4g} is {ratio:.4g} times the root mean square of the others"
             yield found_in(
-                row,
-                f"rank {row.matrix_rank} of {evals}",
-                metric="matrix_rank",
-                value=row.matrix_rank,
-                limit=settings.min_rank_share * evals,
+                row, message, metric="abs_max", value=row.abs_max, limit=(row.abs_max or 0.0) * settings.max_ratio / ratio
+            )
+
+
+def _below_noise(evidence: Evidence, _: Setting) -> Iterable[Found]:
+    for row in evidence.rows:
+        if "quant_floor" in (row.warning_codes or ()):
+            yield found_in(
+                row, f"the rounding to {row.dtype} hides the rank, or reaches into the tail", metric="alpha", value=row.alpha
             )
 
 
 VALUE_RULES = (
-    Rule("WW101", "non-finite", "A tensor holds NaN or infinity", "n_nan + n_inf > 0",
-         "A mask may hold -infinity on purpose.", "Fetch the file again; if it is the same, the training diverged.", Setting, _nonfinite),
-    Rule("WW102", "all-zero", "All elements of a matrix are zero", "abs_max = 0 of a matrix",
-         "A branch may have been switched off on purpose.", "Fetch the file again, or look at how it was saved.", Setting, _zero),
+    Rule("WW101", "non-finite", "A tensor holds NaN or infinity",
+         "n_nan + n_inf > 0, unless the tensor is a mask: no NaN, and all finite elements zero (or none finite, in a buffer or a scalar of a graph)",
+         "A table may hold infinity on purpose.", "Fetch the file again; if it is the same, the training diverged.", Setting, _nonfinite),
+    Rule("WW102", "all-zero", "All elements of a matrix are zero", "abs_max = 0 of a matrix, or lambda_max = 0 of a part or of an adapter's product",
+         "A branch may be switched off on purpose; an adapter is zero before its training.",
+         "Fetch the file again, or look at how it was saved.", Setting, _zero),
     Rule("WW103", "constant", "All elements of a matrix are equal", "min = max of a matrix that is not zero",
          "A table may be constant on purpose.", "Look at how the file was saved.", Setting, _constant),
-    Rule("WW104", "rank-collapse", "A matrix has almost no rank", "matrix_rank < min_rank_share num_evals",
-         "A matrix may be the product of two small ones by construction.", "Look at the training; suppress it where it is meant.", RankCollapse, _collapsed),
+    Rule("WW104", "rank-collapse", "A matrix has almost no rank",
+         "matrix_rank, or erank_sigma = exp(-sum p ln p) with p = sigma/sum sigma, below max(min_rank_share num_evals, 1.5); "
+         "the second sees a low rank that rounding to float32 or bfloat16 hides from the first. Where a profile takes no spectrum: rank_sample < 64 min_rank_share, unless half of the elements are zero. Products of adapters are not judged",
+         "A matrix may be the product of two small ones by construction; one huge element (WW105) can look like one direction.",
+         "Look at the training; suppress it where it is meant.", RankCollapse, _collapsed),
+    Rule("WW105", "extreme-elements", "Single elements are far larger than all others",
+         "S/sqrt(m2 - m4/S^2) > max_ratio, with S = max |x - mean|, m2 = std^2, m4 = (excess_kurtosis + 3) m2^2, both over the elements that are not zero; "
+         "only where S^2 > 100 m2. It is the largest element against the root mean square of the others, of which those of the size of S count little",
+         "Outlier elements of large language models reach some hundred times the root mean square; a matrix smaller than 100 elements is never reported.",
+         "Fetch the file again: a flipped bit of an exponent looks like this. If it is the same, look at the training.", Extreme, _extreme),
+    Rule("WW108", "noise-floor", "What is computed from a matrix lies below the rounding of its storage dtype", "the code quant_floor in warning_codes",
+         "It says nothing against the model, only against its alpha and its rank.", "Audit the weights before they were rounded, if there are any.",
+         Info, _below_noise),
 )  # fmt: skip
