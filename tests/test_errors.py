@@ -40,9 +40,14 @@ def test_plain_errors_survive_pickling(kind: type[WWStaticError]) -> None:
     assert str(twin) == "what is wrong"
 
 
+def test_problems_of_a_policy_survive_pickling() -> None:
+    twin = pickle.loads(pickle.dumps(errors.PolicyError("p.toml", ("one", "two"))))
+    assert (twin.path, twin.problems, str(twin)) == ("p.toml", ("one", "two"), "p.toml: one; p.toml: two")
+
+
 def test_every_error_of_the_module_is_in_the_tree_and_is_tested_here() -> None:
     classes = {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)}
-    assert classes == {WWStaticError, UsageError, NonFiniteError, NotConvergedError, *FORMAT_ERRORS}
+    assert classes == {WWStaticError, errors.PolicyError, UsageError, NonFiniteError, NotConvergedError, *FORMAT_ERRORS}
     assert all(issubclass(one, WWStaticError) for one in classes)
 
 

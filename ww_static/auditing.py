@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -13,6 +14,7 @@ from ww_static.models import Source
 from ww_static.options import Options
 from ww_static.plan import Settings
 from ww_static.policies.judgement import judge
+from ww_static.policies.loading import load
 from ww_static.policies.policy import Policy
 from ww_static.protocol import Limits
 from ww_static.results import Result
@@ -28,7 +30,7 @@ PROFILES = {
 def audit(
     paths: Paths,
     *,
-    policy: Policy | None = None,
+    policy: Policy | str | os.PathLike[str] | None = None,
     seed: int = 0,
     jobs: int | str = 1,
     max_memory: int | str | None = None,
@@ -42,7 +44,7 @@ def audit(
 
     Args:
         paths: files, folders or glob patterns; or a `Result` of `analyze`, which is judged as it is.
-        policy: None for the defaults.
+        policy: a file, or what one makes; None for the defaults. No file is searched for.
         seed, jobs, max_memory, readers, limits, timeout, executor, progress: as for `analyze`.
 
     Returns:
@@ -51,9 +53,9 @@ def audit(
     Raises:
         UsageError: an option means nothing.
     """
-    chosen = policy or Policy()
+    chosen = policy if isinstance(policy, Policy) else Policy() if policy is None else load(os.fspath(policy))
     options = replace(PROFILES[chosen.profile], seed=seed)
-    settings = settings_of(jobs, max_memory, readers, limits, timeout)
+    settings = settings_of(jobs, max_memory or chosen.limits.memory, readers, limits, timeout, chosen.limits.seconds)
     with executors.hired(engine.most_workers(settings, options), executor) as crew:
         sources = planning.locate(paths_of(paths), settings, crew)
         return audit_sources(sources, chosen, options, settings, crew, progress=progress)

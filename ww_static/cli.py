@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from ww_static import cli_audit, cli_compare, cli_laws, cli_transforms, starting
+from ww_static import cli_audit, cli_compare, cli_laws, cli_policy, cli_transforms, starting
 from ww_static.cli_options import (
     BaseOption,
     BlasThreadsOption,
@@ -51,7 +51,7 @@ from ww_static.cli_options import (
     split,
 )
 from ww_static.cli_runs import INTERRUPTED, Talk, finish, paths_of, settings_of
-from ww_static.errors import FormatError, UsageError, escape
+from ww_static.errors import FormatError, PolicyError, UsageError, escape
 from ww_static.version import __version__
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ readers_app = typer.Typer(
 )
 app.add_typer(readers_app, name="readers")
 app.add_typer(cli_laws.theory_app, name="theory")
+app.add_typer(cli_policy.policy_app, name="policy")
 app.command()(cli_laws.calibrate)
 app.command()(cli_transforms.smooth)
 app.command()(cli_transforms.sharpen)
@@ -336,6 +337,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = command.main(args=None if arguments is None else list(arguments), prog_name="ww-static", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
+    except PolicyError as error:
+        return _say("\n".join(escape(f"{error.path}: {problem}") for problem in error.problems), USAGE)
     except UsageError as error:
         return _say(f"ww-static: {escape(str(error))}", USAGE)
     except FormatError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ww_static import starting
 from ww_static.cli_options import (
     Color,
@@ -12,11 +14,13 @@ from ww_static.cli_options import (
     IgnoreOption,
     JobsOption,
     MaxMemoryOption,
+    NoConfigOption,
     OnInconclusiveOption,
     OnLfsPointersOption,
     OnUnreadableOption,
     OutputOption,
     PathsArgument,
+    PolicyOption,
     ProfileOption,
     Progress,
     ProgressOption,
@@ -24,6 +28,7 @@ from ww_static.cli_options import (
     ReadersOption,
     SeedOption,
     SelectOption,
+    TimeBudgetOption,
     TimeoutOption,
     VerboseOption,
     split,
@@ -35,6 +40,8 @@ def audit(
     paths: PathsArgument,
     output_format: FormatOption = Format.TABLE,
     output: OutputOption = None,
+    policy_file: PolicyOption = None,
+    no_config: NoConfigOption = False,
     profile: ProfileOption = None,
     fail_on: FailOnOption = None,
     on_unreadable: OnUnreadableOption = None,
@@ -46,6 +53,7 @@ def audit(
     jobs: JobsOption = "auto",
     max_memory: MaxMemoryOption = None,
     timeout: TimeoutOption = 30.0,
+    time_budget: TimeBudgetOption = None,
     readers: ReadersOption = None,
     progress: ProgressOption = Progress.AUTO,
     color: ColorOption = Color.AUTO,
@@ -57,22 +65,25 @@ def audit(
     \b
     ww-static audit model.safetensors
     ww-static audit models/ -o audit.sarif -o audit.json
+    ww-static audit models/ --policy ww-static.toml --fail-on warn
     """  # noqa: D301  (a backslash b keeps the lines apart)
     starting.begin()
     from dataclasses import replace
 
     from ww_static import auditing, delivery, engine, executors, planning
-    from ww_static.policies.policy import Policy, overridden
+    from ww_static.policies import discovery
+    from ww_static.policies.policy import overridden
     from ww_static.progress import display
 
+    named = paths_of(paths)
     policy = overridden(
-        Policy(), profile=profile, fail_on=fail_on, on_unreadable=on_unreadable, on_inconclusive=on_inconclusive, on_lfs_pointers=on_lfs_pointers,
+        discovery.chosen(policy_file, None if no_config else os.getcwd(), named), profile=profile, fail_on=fail_on,
+        on_unreadable=on_unreadable, on_inconclusive=on_inconclusive, on_lfs_pointers=on_lfs_pointers,
         select=split(select), ignore=split(ignore),
     )  # fmt: skip
     options = replace(auditing.PROFILES[policy.profile], seed=seed)
-    settings = settings_of(jobs, max_memory, readers, timeout)
+    settings = settings_of(jobs, max_memory or policy.limits.memory, readers, timeout, time_budget or policy.limits.seconds)
     delivery.check_outputs(output, output_format.value)
-    named = paths_of(paths)
     with executors.hired(engine.most_workers(settings, options), wait=False) as crew, display(progress.value, quiet) as shown:
         sources = planning.locate(named, settings, crew)
         delivery.prepare(output, output_format.value)

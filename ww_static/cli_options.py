@@ -53,6 +53,13 @@ class SchemaFormat(StrEnum):
     MARKDOWN = "markdown"
 
 
+class TextFormat(StrEnum):
+    """How a page is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class Profile(StrEnum):
     """What an audit computes."""
 
@@ -80,6 +87,7 @@ PathsArgument = Annotated[
 ]
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="What stdout gets.")]
 ListingFormatOption = Annotated[ListingFormat, typer.Option("--format", "-f", help="What stdout gets.")]
+TextFormatOption = Annotated[TextFormat, typer.Option("--format", "-f", help="What stdout gets.")]
 OutputOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -219,6 +227,11 @@ TimeBudgetOption = Annotated[
         help="Begin no spectrum that would not end in time; what is left out says time_limit, and the exit code is 3.",
     ),
 ]
+PolicyOption = Annotated[
+    str | None,
+    typer.Option("--policy", metavar="FILE", help="Obey this file, not the nearest ww-static.toml or pyproject.toml upwards."),
+]
+NoConfigOption = Annotated[bool, typer.Option("--no-config", help="Obey no file: the defaults and these options.")]
 ProfileOption = Annotated[Profile | None, typer.Option("--profile", help="What is computed (default: full).")]
 FailOnOption = Annotated[
     FailOn | None, typer.Option("--fail-on", help="The least severity that makes the exit code 1 (default: error).")

@@ -34,7 +34,7 @@ class Talk:
 
 
 def settings_of(
-    jobs: str, max_memory: str | None, readers: str | None, timeout: float, time_budget: float | None = None
+    jobs: str, max_memory: str | int | None, readers: str | None, timeout: float, time_budget: float | None = None
 ) -> Settings:
     """How a run is carried out, from what the options say."""
     from ww_static import api

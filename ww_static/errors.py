@@ -13,6 +13,23 @@ class UsageError(WWStaticError, ValueError):
     """An option or argument that cannot be meant; nothing was read."""
 
 
+class PolicyError(UsageError):
+    """A policy file that cannot be obeyed; nothing was read.
+
+    Args:
+        path: the file as it is shown.
+        problems: what is wrong with it, each with its place.
+    """
+
+    def __init__(self, path: str, problems: tuple[str, ...]) -> None:
+        super().__init__(path, problems)
+        self.path = path
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "; ".join(f"{self.path}: {problem}" for problem in self.problems)
+
+
 class NonFiniteError(WWStaticError, ValueError):
     """A matrix holds a NaN or an infinity, so it has no spectrum."""
 

@@ -81,6 +81,7 @@ class Policy(Head, frozen=True, kw_only=True):
         aggregate: limits over the layers of a model.
         suppress: what is accepted.
         source: the file that it comes from; None when there is none.
+        origins: where values come from that are not defaults, by their keys: ``fail_on``, ``rules.WW201.max``, ``suppress[0]``.
     """
 
     limits: Bounds = Bounds()
@@ -88,6 +89,7 @@ class Policy(Head, frozen=True, kw_only=True):
     aggregate: tuple[Aggregate, ...] = ()
     suppress: tuple[Suppression, ...] = ()
     source: str | None = None
+    origins: Mapping[str, str] = {}
 
     def severity(self, code: str) -> Severity:
         """The severity of a rule; ``off`` for one that is not selected."""
@@ -101,9 +103,7 @@ def overridden(policy: Policy, **options: str | tuple[str, ...] | None) -> Polic
     Raises:
         UsageError: a rule is not known.
     """
-    said = {name: value for name, value in options.items() if value}
-    for code in (*said.get("select", ()), *said.get("ignore", ())):
+    said = {name: value if isinstance(value, tuple) else str(value) for name, value in options.items() if value}
+    for code in (*(options.get("select") or ()), *(options.get("ignore") or ())):
         rule_of(code)
-    return msgspec.structs.replace(
-        policy, **{name: value if isinstance(value, tuple) else str(value) for name, value in said.items()}
-    )
+    return msgspec.structs.replace(policy, **said, origins={**policy.origins, **dict.fromkeys(said, "command line")})

@@ -1,0 +1,93 @@
+"""The policy file as a form: a commented one with every rule and its default, and its JSON Schema."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import msgspec
+
+from ww_static.policies.loading import SCHEMA
+from ww_static.policies.policy import Bounds, Head, Suppression
+from ww_static.rules.aggregates import Aggregate
+from ww_static.rules.catalogue import RULES
+
+_TOP = """\
+# The policy of `ww-static audit`. What is commented out is the default; remove the mark to change it.
+# `ww-static policy check` says whether the file means something, `ww-static policy show` what is in force and why,
+# `ww-static rules explain CODE` what a rule looks at and how it may be wrong.
+
+schema = 1
+"""
+_WORDS = {
+    "profile": "fast or full: what is computed",
+    "fail_on": "never, warn or error: the least severity that makes the exit code 1",
+    "on_unreadable": "fail or warn: a file that could not be read gives the exit code 3, or is a warning",
+    "on_inconclusive": "fail or warn: the same for a tensor that could not be analysed",
+    "select": "only these rules; empty means all",
+    "ignore": "all but these rules",
+}
+_LIMITS = """
+# [limits]
+# memory = "2GiB"   # private memory of all processes together
+# seconds = 600     # no spectrum is begun that would not end in time; what is left out counts as inconclusive
+"""
+_TABLES = """
+# Limits over the layers of a model (WW210): how many may be above, or below, a value of a column.
+# [[aggregate]]
+# expr = { metric = "alpha", above = 6.0, max_share = 0.2 }
+
+# Findings that are known and accepted. `reason` is required; `expires` is the first day on which it no longer holds.
+# model and tensor are shell globs, or regular expressions after re:
+# [[suppress]]
+# code = "WW104"
+# model = "*"
+# tensor = "*.lora_A.weight"
+# reason = "rank 8 by construction"
+# expires = 2027-03-31
+"""
+
+
+def commented() -> str:
+    """A policy file that changes nothing: every value stands in it as a comment with its default."""
+    lines = [_TOP]
+    for name, words in _WORDS.items():
+        lines.append(f"# {name} = {json.dumps(getattr(Head(), name))}   # {words}\n")
+    lines.append(_LIMITS)
+    lines.append("\n# severity: error, warn, info or off. kinds: only tensors of these kinds; empty means all.\n")
+    for code, rule in RULES.items():
+        title = textwrap.wrap(f"{rule.title} ({rule.name}): {rule.formula}", 118)
+        lines.append("\n" + "".join(f"# # {line}\n" for line in title) + f"# [rules.{code}]\n")
+        lines += (f"# {name} = {value}\n" for name, value in _settings(rule.settings()))
+    return "".join(lines) + _TABLES
+
+
+def _settings(settings: msgspec.Struct) -> Iterator[tuple[str, str]]:
+    for name in settings.__struct_fields__:
+        value = msgspec.to_builtins(getattr(settings, name))
+        if value is not None:
+            yield name, json.dumps(value)  # of what settings hold, JSON is TOML
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of the file, from the structs that it is checked with."""
+    codes = [(code, rule.settings, msgspec.field(default_factory=rule.settings)) for code, rule in RULES.items()]
+    rules = msgspec.defstruct("Rules", codes, frozen=True, forbid_unknown_fields=True)
+    document = msgspec.defstruct(
+        "Document",
+        [
+            ("schema", Literal[SCHEMA]),
+            ("limits", Bounds, Bounds()),
+            ("rules", rules, msgspec.field(default_factory=rules)),
+            ("aggregate", tuple[Aggregate, ...], ()),
+            ("suppress", tuple[Suppression, ...], ()),
+        ],
+        bases=(Head,),
+        frozen=True,
+        kw_only=True,
+        forbid_unknown_fields=True,
+    )
+    found = msgspec.json.schema(document)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "ww-static policy"} | found
