@@ -12,6 +12,7 @@ from ww_static.cli_options import (
     IgnoreOption,
     NoConfigOption,
     OnInconclusiveOption,
+    OnLfsPointersOption,
     OnUnreadableOption,
     PolicyOption,
     ProfileOption,
@@ -66,6 +67,7 @@ def policy_show(
     fail_on: FailOnOption = None,
     on_unreadable: OnUnreadableOption = None,
     on_inconclusive: OnInconclusiveOption = None,
+    on_lfs_pointers: OnLfsPointersOption = None,
     select: SelectOption = None,
     ignore: IgnoreOption = None,
     output_format: TextFormatOption = TextFormat.TEXT,
@@ -81,7 +83,8 @@ def policy_show(
 
     policy = overridden(
         discovery.chosen(policy_file, None if no_config else os.getcwd()), profile=profile, fail_on=fail_on,
-        on_unreadable=on_unreadable, on_inconclusive=on_inconclusive, select=split(select), ignore=split(ignore),
+        on_unreadable=on_unreadable, on_inconclusive=on_inconclusive, on_lfs_pointers=on_lfs_pointers,
+        select=split(select), ignore=split(ignore),
     )  # fmt: skip
     print(effective.document(policy) if output_format is TextFormat.JSON else effective.text(policy), end="")
 

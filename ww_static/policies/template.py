@@ -26,6 +26,7 @@ _WORDS = {
     "fail_on": "never, warn or error: the least severity that makes the exit code 1",
     "on_unreadable": "fail or warn: a file that could not be read gives the exit code 3, or is a warning",
     "on_inconclusive": "fail or warn: the same for a tensor that could not be analysed",
+    "on_lfs_pointers": "fail or warn: the same for a file that Git LFS has not fetched",
     "select": "only these rules; empty means all",
     "ignore": "all but these rules",
 }
@@ -53,8 +54,8 @@ _TABLES = """
 def commented() -> str:
     """A policy file that changes nothing: every value stands in it as a comment with its default."""
     lines = [_TOP]
-    for name, words in _WORDS.items():
-        lines.append(f"# {name} = {json.dumps(getattr(Head(), name))}   # {words}\n")
+    for name in Head.__struct_fields__:
+        lines.append(f"# {name} = {json.dumps(getattr(Head(), name))}   # {_WORDS[name]}\n")
     lines.append(_LIMITS)
     lines.append("\n# severity: error, warn, info or off. kinds: only tensors of these kinds; empty means all.\n")
     for code, rule in RULES.items():
