@@ -71,7 +71,8 @@ def test_a_file_may_say_everything_and_what_it_does_not_say_is_the_default(tmp_p
     policy = loading.load(str(written(tmp_path, WHOLE)))
     assert (policy.profile, policy.fail_on, policy.on_unreadable, policy.on_inconclusive) == ("fast", "warn", "warn", "fail")
     assert (policy.limits.memory, policy.limits.seconds) == ("2GiB", 600)
-    assert msgspec.to_builtins(policy.rules["WW201"]) == {"severity": "info", "kinds": ("dense",), "max": 5.0}
+    said = {"severity": "info", "kinds": ("dense",), "max": 5.0}
+    assert msgspec.to_builtins(policy.rules["WW201"]) == msgspec.to_builtins(RULES["WW201"].settings()) | said
     assert policy.severity("WW011") == "off"
     assert {code: one for code, one in policy.rules.items() if code not in ("WW201", "WW010")} == {
         code: one for code, one in Policy().rules.items() if code not in ("WW201", "WW010")
@@ -108,8 +109,10 @@ WRONG = {
     "[rules]\nWW201 = 6": ("Expected `object`, got `int`", "$.rules.WW201"),
     '[rules.WW201]\nmax = "6"': ("Expected `float`, got `str`", "$.rules.WW201.max"),
     "[rules.WW201]\nmaximum = 6": ("Object contains unknown field `maximum`; known are: ", "$.rules.WW201"),
-    "[rules.WW201]\nmax = -6": ("max is a number from 0, not -6.0", "$.rules.WW201"),
-    "[rules.WW201]\nmax = nan": ("max is a number from 0, not nan", "$.rules.WW201"),
+    "[rules.WW201]\nmax = -6": ("Expected `float` > 1.0", "$.rules.WW201.max"),
+    "[rules.WW201]\nmax = nan": ("Expected `float` > 1.0", "$.rules.WW201.max"),
+    "[rules.WW301]\nsigmas = -1": ("sigmas is a number from 0, not -1.0", "$.rules.WW301"),
+    "[rules.WW301]\nsigmas = nan": ("sigmas is a number from 0, not nan", "$.rules.WW301"),
     "[rules.WW201]\nmax = inf": ("max is a number from 0, not inf", "$.rules.WW201"),
     '[rules.WW201]\nseverity = "fatal"': ("Invalid enum value 'fatal'; it is one of: error, warn, info, off", "$.rules.WW201.severity"),
     '[rules.WW201]\nkinds = ["dens"]': ("kind 'dens' is not known; did you mean dense? known are: dense, attention", "$.rules.WW201"),

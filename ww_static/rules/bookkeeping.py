@@ -28,7 +28,7 @@ def _covered(evidence: Evidence, settings: Coverage) -> Iterable[Found]:
             continue
         if row.name in unread or lacks_scale(row):
             left_out += _bytes(row)
-        elif row.status in ("success", "failed"):
+        elif row.status in ("success", "failed") or row.reason == "profile":
             analysed += _bytes(row)
     if not left_out:
         return
