@@ -24,6 +24,8 @@ from ww_static.budget import Budget
 from ww_static.facts import Facts
 from ww_static.layers import LayerView, layer_table
 from ww_static.options import Options
+from ww_static.rules import telling
+from ww_static.rules.catalogue import RULES
 
 DOCS = Path(__file__).resolve().parent
 COMMANDS = (
@@ -35,6 +37,9 @@ COMMANDS = (
     "policy show",
     "policy init",
     "policy schema",
+    "rules",
+    "rules list",
+    "rules explain",
     "compare",
     "trend",
     "describe",
@@ -227,6 +232,9 @@ def pages() -> dict[Path, str]:
         DOCS / "cli.md": commands_page(),
         DOCS / "acceptance.md": filled(DOCS / "acceptance.md", {"tests": acceptance_table()}),
         threats: filled(threats, {"limits": limits_table()}),
+        DOCS / "rules.md": filled(
+            DOCS / "rules.md", {"list": telling.table(RULES.values()), "rules": telling.page(RULES.values())}
+        ),
         formats: filled(formats, {"codes": codes.table()}),
         mathematics: filled(mathematics, explained),
         performance: filled(

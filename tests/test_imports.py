@@ -57,7 +57,7 @@ FLOORS = (
     ("rules.rule",),
     ("rules.files", "rules.values", "rules.spectra", "rules.drift", "rules.aggregates"),
     ("rules.relations", "rules.bookkeeping"),
-    ("rules.catalogue",),
+    ("rules.catalogue", "rules.telling"),
     ("policies.policy",),
     ("policies.gate", "policies.suppressions", "policies.loading"),
     ("policies.baselines",),
@@ -144,7 +144,7 @@ FLOORS = (
     ("api",),
     ("calibration", "transforming", "comparing", "auditing"),
     ("trending", "cli_runs"),
-    ("cli_laws", "cli_transforms", "cli_compare", "cli_audit", "cli_policy"),
+    ("cli_laws", "cli_transforms", "cli_compare", "cli_audit", "cli_policy", "cli_rules"),
     ("cli", "testing"),
     ("__main__",),
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from ww_static import cli_audit, cli_compare, cli_laws, cli_policy, cli_transforms, starting
+from ww_static import cli_audit, cli_compare, cli_laws, cli_policy, cli_rules, cli_transforms, starting
 from ww_static.cli_options import (
     BaseOption,
     BlasThreadsOption,
@@ -83,6 +83,7 @@ app.command()(cli_laws.calibrate)
 app.command()(cli_transforms.smooth)
 app.command()(cli_transforms.sharpen)
 app.command()(cli_audit.audit)
+app.add_typer(cli_rules.rules_app, name="rules")
 app.command()(cli_compare.compare)
 app.command()(cli_compare.trend)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ww_static.dtypes import storage_dtype
 from ww_static.rows import LayerRow
-from ww_static.rules.rule import Evidence, Found, Rule, Setting, Severity, Warn, first_views, found_in
+from ww_static.rules.rule import Evidence, Found, Positive, Rule, Setting, Severity, Warn, first_views, found_in
 
 _NORMS = ("op_norm", "nuclear_norm")  # beside the Frobenius norm, which the moments of any tensor give
 _JUMP = 2.0  # a tail so many times longer or shorter begins at another minimum of D
@@ -23,9 +23,9 @@ class AlphaDrift(Warn, frozen=True, kw_only=True, forbid_unknown_fields=True):
         tolerance: relative change of a norm below which a tail that begins elsewhere is no drift.
     """
 
-    sigmas: float = 3.0
-    min_change: float = 0.5
-    tolerance: float = 0.01
+    sigmas: Positive = 3.0
+    min_change: Positive = 0.5
+    tolerance: Positive = 0.01
 
 
 class ShapeOrDtype(Setting, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,7 +45,7 @@ class NormDrift(Setting, frozen=True, kw_only=True, forbid_unknown_fields=True):
         tolerance: the largest relative change of a norm that is not reported.
     """
 
-    tolerance: float = 0.01
+    tolerance: Positive = 0.01
 
 
 class Identical(Setting, frozen=True, kw_only=True, forbid_unknown_fields=True):

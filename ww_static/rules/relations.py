@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 
 from ww_static.rows import LayerRow
-from ww_static.rules.rule import Evidence, Found, Rule, Setting, found_in
+from ww_static.rules.rule import Evidence, Found, Positive, Rule, Setting, found_in
 from ww_static.rules.values import is_matrix
 
 _NUMBER = re.compile(r"[._]?\d+")
@@ -28,7 +28,7 @@ class ScaleOutlier(Setting, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         min_group: smaller groups are not judged.
     """
 
-    max_decades: Annotated[float, msgspec.Meta(gt=0)] = 2.0
+    max_decades: Positive = 2.0
     min_group: Annotated[int, msgspec.Meta(ge=3)] = 3
 
 

@@ -13,6 +13,7 @@ from ww_static.rows import FileRow, FindingRow, LayerRow
 Severity = Literal["error", "warn", "info", "off"]
 Outcome = Literal["violation", "unreadable", "inconclusive", "internal_error"]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]  # the type of a setting that is a share
+Positive = Annotated[float, msgspec.Meta(gt=0)]
 SEVERITIES: tuple[Severity, ...] = ("error", "warn", "info", "off")  # the gravest first
 
 

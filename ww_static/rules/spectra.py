@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 
 from ww_static.rows import LayerRow
-from ww_static.rules.rule import Evidence, Found, Info, Rule, Warn, found_in
+from ww_static.rules.rule import Evidence, Found, Info, Positive, Rule, Warn, found_in
 
 # The warning codes that block a verdict, those of the tail first; a test holds them against the table of codes.
 OF_THE_TAIL = (
@@ -18,7 +18,6 @@ OF_THE_TAIL = (
 BLOCKING = frozenset(OF_THE_TAIL) | {
     "zero_matrix", "constant_tensor", "nonfinite", "rank_loss", "quant_floor", "m_lt_50", "m_lt_100", "mp_bulk",
 }  # fmt: skip
-Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class AlphaAbove(Warn, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,7 +64,7 @@ class Traps(Warn, frozen=True, kw_only=True, forbid_unknown_fields=True):
         min_evals: matrices with a shorter side M are not judged.
     """
 
-    min_share: Annotated[float, msgspec.Meta(gt=0)] = 0.5
+    min_share: Positive = 0.5
     min_evals: Annotated[int, msgspec.Meta(ge=20)] = 50
 
 
