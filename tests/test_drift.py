@@ -85,6 +85,17 @@ def test_a_shape_is_graver_than_a_dtype() -> None:
     assert (shape.message, dtype.message) == ("shape [32, 64] was [64, 32]", "dtype BF16 was F32")
 
 
+def test_a_converted_model_gives_one_finding_for_each_change_of_dtype() -> None:
+    before = [replace(ROW, name=f"h.{number}.weight", dtype="F32" if number else "F64") for number in range(9)]
+    now = [replace(row, dtype="BF16") for row in before]
+    evidence = Evidence("m", "m.safetensors", tuple(now), before=tuple(before))
+    messages = {one.name: one.message for one in RULES["WW303"].check(evidence, RULES["WW303"].settings())}
+    assert messages == {
+        "h.0.weight": "dtype BF16 was F64",
+        None: "dtype BF16 was F32 in 8 tensors, the first of them 'h.1.weight'",
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "metric"),
     [

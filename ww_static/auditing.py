@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -13,6 +14,8 @@ from ww_static.api import Paths, analyze_sources, paths_of, settings_of
 from ww_static.models import Source
 from ww_static.options import Options
 from ww_static.plan import Settings
+from ww_static.policies import stored
+from ww_static.policies.baselines import Baseline
 from ww_static.policies.judgement import judge
 from ww_static.policies.loading import load
 from ww_static.policies.policy import Policy
@@ -31,6 +34,8 @@ def audit(
     paths: Paths,
     *,
     policy: Policy | str | os.PathLike[str] | None = None,
+    baseline: str | os.PathLike[str] | None = None,
+    strict: bool = False,
     seed: int = 0,
     jobs: int | str = 1,
     max_memory: int | str | None = None,
@@ -45,6 +50,8 @@ def audit(
     Args:
         paths: files, folders or glob patterns; or a `Result` of `analyze`, which is judged as it is.
         policy: a file, or what one makes; None for the defaults. No file is searched for.
+        baseline: an earlier result to compare with: the JSON document of an audit or an analysis, or a layers table as Parquet.
+        strict: a baseline of other options, or of another major version, is an error.
         seed, jobs, max_memory, readers, limits, timeout, executor, progress: as for `analyze`.
 
     Returns:
@@ -56,9 +63,30 @@ def audit(
     chosen = policy if isinstance(policy, Policy) else Policy() if policy is None else load(os.fspath(policy))
     options = replace(PROFILES[chosen.profile], seed=seed)
     settings = settings_of(jobs, max_memory or chosen.limits.memory, readers, limits, timeout, chosen.limits.seconds)
+    before = baseline_of(None if baseline is None else os.fspath(baseline), False, chosen, paths_of(paths), options, strict)
     with executors.hired(engine.most_workers(settings, options), executor) as crew:
         sources = planning.locate(paths_of(paths), settings, crew)
-        return audit_sources(sources, chosen, options, settings, crew, progress=progress)
+        return audit_sources(sources, chosen, options, settings, crew, progress=progress, baseline=before)
+
+
+def baseline_of(
+    named: str | None, without: bool, policy: Policy, paths: Sequence[str], options: Options, strict: bool
+) -> Baseline | None:
+    """The baseline of a run, read and checked before anything else is.
+
+    Args:
+        named: the file, when the command names one.
+        without: whether one of the policy is passed over.
+        policy, paths, options: of the run.
+        strict: refuse one of other options.
+
+    Raises:
+        UsageError: it is none, or may not be used.
+    """
+    baseline = stored.chosen(named, without, policy, paths)
+    if baseline is not None and strict:
+        stored.refuse_other_options(baseline, json.loads(options.canonical()))
+    return baseline
 
 
 def audit_sources(
@@ -71,13 +99,14 @@ def audit_sources(
     progress: Callable[[engine.Progress], None] | None = None,
     on_row: Callable[[LayerRow], None] | None = None,
     keep_partial: bool = False,
+    baseline: Baseline | None = None,
 ) -> Result:
     """`audit` for models that are already located."""
     result = analyze_sources(sources, options, settings, executor, progress=progress, on_row=on_row, keep_partial=keep_partial)
-    return judged(result, policy, datetime.date.today())
+    return judged(result, policy, datetime.date.today(), baseline)
 
 
-def judged(result: Result, policy: Policy, today: datetime.date) -> Result:
-    """What a policy makes of the result of an analysis."""
-    judgement = judge(result.rows, result.finding_rows, result.file_rows, policy, today)
+def judged(result: Result, policy: Policy, today: datetime.date, baseline: Baseline | None = None) -> Result:
+    """What a policy makes of the result of an analysis, and of what it was before."""
+    judgement = judge(result.rows, result.finding_rows, result.file_rows, policy, today, baseline, result.parameters)
     return replace(result, finding_rows=judgement.findings, exit_code=judgement.exit_code, judgement=judgement)

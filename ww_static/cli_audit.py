@@ -6,6 +6,7 @@ import os
 
 from ww_static import starting
 from ww_static.cli_options import (
+    BaselineOption,
     Color,
     ColorOption,
     FailOnOption,
@@ -14,6 +15,7 @@ from ww_static.cli_options import (
     IgnoreOption,
     JobsOption,
     MaxMemoryOption,
+    NoBaselineOption,
     NoConfigOption,
     OnInconclusiveOption,
     OnLfsPointersOption,
@@ -28,9 +30,11 @@ from ww_static.cli_options import (
     ReadersOption,
     SeedOption,
     SelectOption,
+    StrictOption,
     TimeBudgetOption,
     TimeoutOption,
     VerboseOption,
+    WriteBaselineOption,
     split,
 )
 from ww_static.cli_runs import Talk, finish, paths_of, settings_of
@@ -49,6 +53,10 @@ def audit(
     on_lfs_pointers: OnLfsPointersOption = None,
     select: SelectOption = None,
     ignore: IgnoreOption = None,
+    baseline: BaselineOption = None,
+    write_baseline: WriteBaselineOption = None,
+    no_baseline: NoBaselineOption = False,
+    strict: StrictOption = False,
     seed: SeedOption = 0,
     jobs: JobsOption = "auto",
     max_memory: MaxMemoryOption = None,
@@ -84,8 +92,13 @@ def audit(
     options = replace(auditing.PROFILES[policy.profile], seed=seed)
     settings = settings_of(jobs, max_memory or policy.limits.memory, readers, timeout, time_budget or policy.limits.seconds)
     delivery.check_outputs(output, output_format.value)
+    delivery.check_baseline(write_baseline)
+    before = auditing.baseline_of(baseline, no_baseline, policy, named, options, strict)
     with executors.hired(engine.most_workers(settings, options), wait=False) as crew, display(progress.value, quiet) as shown:
         sources = planning.locate(named, settings, crew)
         delivery.prepare(output, output_format.value)
-        result = auditing.audit_sources(sources, policy, options, settings, crew, progress=shown, keep_partial=True)
+        result = auditing.audit_sources(
+            sources, policy, options, settings, crew, progress=shown, keep_partial=True, baseline=before
+        )
+    delivery.write_baseline(result, write_baseline)
     finish(result, sources, Talk(output, output_format, progress, color, quiet, verbose))

@@ -250,6 +250,29 @@ OnLfsPointersOption = Annotated[
 ]
 SelectOption = Annotated[str | None, typer.Option("--select", metavar="CODE,...", help="Only these rules.")]
 IgnoreOption = Annotated[str | None, typer.Option("--ignore", metavar="CODE,...", help="All but these rules.")]
+BaselineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline",
+        metavar="FILE",
+        help="An earlier result, .json or .parquet: what it has does not fail, what drifted since does.",
+    ),
+]
+WriteBaselineOption = Annotated[
+    str | None,
+    typer.Option("--write-baseline", metavar="FILE", help="Write the result as a baseline, .json, whatever the exit code."),
+]
+NoBaselineOption = Annotated[bool, typer.Option("--no-baseline", help="Use no baseline, even if the policy names one.")]
+StrictOption = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="A baseline of other options or of another major version is an error, before anything is read."
+    ),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="PATTERN", help="Shell glob on paths below a folder that are left out; repeatable."),
+]
 ProgressOption = Annotated[Progress, typer.Option("--progress", help="When progress is shown on stderr.")]
 
 

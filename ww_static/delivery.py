@@ -28,6 +28,23 @@ def check_outputs(output: Sequence[str] | None, stdout: str) -> None:
         raise UsageError(f"{stdout} is not for a terminal; use -o FILE or redirect stdout")
 
 
+def check_baseline(path: str | None) -> None:
+    """Refuses before anything is read a baseline that could not be written."""
+    if path is None:
+        return
+    if writers.format_of(path) != "json":
+        raise UsageError(f"--write-baseline '{path}' ends in something else than .json")
+    check_outputs([path], "json")
+
+
+def write_baseline(result: Tables, path: str | None) -> None:
+    """Writes a result as a baseline, unless it is of a part of what was asked for."""
+    if path is not None and result.interrupted:
+        print(f"baseline '{escape(path)}' was not written: the run was interrupted", file=sys.stderr)
+    elif path is not None:
+        writers.write(result, path)
+
+
 def prepare(output: Sequence[str] | None, stdout: str) -> None:
     """Begins to load what writes Arrow tables, in a thread, when some are asked for: there is time while workers compute."""
     kinds = {writers.format_of(path) for path in output} if output else {stdout}

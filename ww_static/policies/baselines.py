@@ -11,8 +11,8 @@ from ww_static.rows import FileRow, FindingRow, LayerRow
 from ww_static.rules.rule import Evidence
 from ww_static.version import __version__
 
-# Options on which no number depends that two rows share: more columns, curves, the order of the last bits.
-_HARMLESS = frozenset(("metrics", "esd", "blas_threads", "params_id"))
+# Options on which no number that is compared depends where both rows have it: which rows and columns there are, the last bits.
+_HARMLESS = frozenset(("metrics", "layers", "kinds", "max_evals", "max_m", "esd", "blas_threads", "seed", "params_id"))
 _UNCOUNTED = ("WW09", "WW3")  # about the audit itself, or about a baseline of its own: nothing to be known from before
 # Metric -> how much farther beyond its limit a value may be, absolute and relative, before the finding has changed.
 _TOLERANCES = {"n_nan": (0.0, 0.0), "n_inf": (0.0, 0.0), "alpha": (0.5, 0.0)}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -12,6 +13,7 @@ import msgspec
 
 from ww_static.errors import UsageError, escape
 from ww_static.policies.baselines import Baseline
+from ww_static.policies.policy import Policy
 from ww_static.rows import SCHEMA_VERSION, FileRow, FindingRow, LayerRow
 
 MAX_BYTES = 512 * 2**20  # of a baseline, as it lies and as it unpacks
@@ -33,7 +35,53 @@ class _Document(msgspec.Struct):
     layers: list[LayerRow]
     findings: list[FindingRow]
     files: list[FileRow]
-    judgement: dict[str, Any] | None = None
+    audit: dict[str, Any] | None = None
+
+
+def chosen(named: str | None, without: bool, policy: Policy, paths: Sequence[str]) -> Baseline | None:
+    """The baseline of a run: the file that the command names, else the one that the policy names; none by itself.
+
+    Args:
+        named: by ``--baseline``.
+        without: ``--no-baseline``.
+        policy: may name one, too, but not below what is audited: whoever made the models may have put it there.
+        paths: what is audited.
+
+    Raises:
+        UsageError: the file is no baseline, or may not be one.
+    """
+    if named is not None and without:
+        raise UsageError("--baseline and --no-baseline exclude each other; leave one of them out")
+    if named is not None:
+        return read(named)
+    if policy.baseline is None or without:
+        return None
+    path = os.path.join(os.path.dirname(policy.source or ""), policy.baseline)
+    for tree in (one for path in paths for one in (path, *glob.glob(path)) if os.path.isdir(one)):
+        if _is_below(path, tree):
+            raise UsageError(
+                f"the policy names the baseline '{escape(path)}', which lies in the audited folder '{escape(tree)}', where whoever made the "
+                "models may have put it; keep it elsewhere, or name it yourself: --baseline FILE"
+            )
+    return read(path)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    real, tree = os.path.realpath(path), os.path.realpath(folder)
+    return os.path.commonpath([real, tree]) == tree
+
+
+def refuse_other_options(baseline: Baseline, parameters: Mapping[str, Any]) -> None:
+    """Ends a strict run whose baseline is of other options, before anything is read.
+
+    Raises:
+        UsageError: it is.
+    """
+    found = baseline.differences(parameters)
+    if found:
+        raise UsageError(
+            f"baseline '{baseline.shown}' does not match the options: {escape('; '.join(found))}; write it again with: --write-baseline FILE"
+        )
 
 
 def read(path: str) -> Baseline:
@@ -65,7 +113,7 @@ def _document(content: bytes, shown: str) -> Baseline:
     return Baseline(
         shown=shown, rows=tuple(found.layers), findings=tuple(found.findings), files=tuple(found.files),
         parameters=found.parameters, version=found.tool.version,
-        audited=found.judgement is not None or any(one.code is not None for one in found.findings),
+        audited=found.audit is not None or any(one.code is not None for one in found.findings),
     )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from ww_static.rules.rule import Evidence, Found, Positive, Rule, Setting, Sever
 _NORMS = ("op_norm", "nuclear_norm")  # beside the Frobenius norm, which the moments of any tensor give
 _JUMP = 2.0  # a tail so many times longer or shorter begins at another minimum of D
 
+_EACH = 3  # so many tensors of one change of dtype are named; more are counted
+
 
 class AlphaDrift(Warn, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of WW301.
@@ -164,11 +166,18 @@ def _names(evidence: Evidence, _: Setting) -> Iterable[Found]:
 
 
 def _shapes(evidence: Evidence, settings: ShapeOrDtype) -> Iterable[Found]:
+    converted: dict[str, list[LayerRow]] = {}
     for old, new in _shared(evidence):
         if old.shape != new.shape:
             yield found_in(new, f"shape {list(new.shape or ())} was {list(old.shape or ())}", metric="shape")
         elif old.dtype != new.dtype:
-            yield found_in(new, f"dtype {new.dtype} was {old.dtype}", metric="dtype", severity=settings.dtype)
+            converted.setdefault(f"dtype {new.dtype} was {old.dtype}", []).append(new)
+    for words, rows in converted.items():
+        if len(rows) > _EACH:
+            message = f"{words} in {len(rows)} tensors, the first of them '{rows[0].name}'"
+            yield Found(message=message, where=words, metric="dtype", severity=settings.dtype)
+        else:
+            yield from (found_in(row, words, metric="dtype", severity=settings.dtype) for row in rows)
 
 
 def _identical(evidence: Evidence, _: Setting) -> Iterable[Found]:
