@@ -22,7 +22,7 @@ GOOD = LayerRow(
     model_id="m", file="m.safetensors", name="good.weight", kind="dense", shape=(64, 32), numel=2048, dtype="F32", status="success",
     has_esd=True, mean=0.0, std=0.02, abs_max=0.1, min=-0.1, max=0.1, n_nan=0, n_inf=0, op_norm=2.0, nuclear_norm=20.0, content_hash="a",
 )  # fmt: skip
-BAD = replace(GOOD, name="bad.weight", n_nan=3, status="failed", reason="nonfinite", has_esd=False)
+BAD = replace(GOOD, name="bad.weight", content_hash="b", n_nan=3, status="failed", reason="nonfinite", has_esd=False)
 
 
 def run(
