@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 import unicodedata
 
 import pytest
@@ -106,3 +107,11 @@ def test_escaped_text_is_printable_valid_unicode_and_one_line(text: str) -> None
     assert all(
         unicodedata.bidirectional(character) not in ("RLO", "LRO", "RLI", "LRI", "FSI", "PDF", "PDI") for character in shown
     )
+
+
+@pytest.mark.parametrize(
+    "text", ["a ##[error]x", "m/##vso[task.complete]", "##teamcity[x", "###[add-mask]y", "## [no command]"]
+)
+def test_no_line_holds_a_command_of_a_ci_runner(text: str) -> None:
+    assert re.search(r"##\w*\[", escape(text)) is None
+    assert escape(text).replace("\\x23", "#") == text

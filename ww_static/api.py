@@ -156,6 +156,7 @@ def analyze_sources(
         exit_code=exit_code(run.errors, run.layers, unread),
         errors=run.errors,
         interrupted=run.interrupted,
+        sources=tuple(sources),
     )
 
 

@@ -6,12 +6,12 @@ import os
 
 from ww_static import starting
 from ww_static.cli_options import (
+    AuditFormat,
+    AuditFormatOption,
     BaselineOption,
     Color,
     ColorOption,
     FailOnOption,
-    Format,
-    FormatOption,
     IgnoreOption,
     JobsOption,
     MaxMemoryOption,
@@ -42,7 +42,7 @@ from ww_static.cli_runs import Talk, finish, paths_of, settings_of
 
 def audit(
     paths: PathsArgument,
-    output_format: FormatOption = Format.TABLE,
+    output_format: AuditFormatOption = AuditFormat.TABLE,
     output: OutputOption = None,
     policy_file: PolicyOption = None,
     no_config: NoConfigOption = False,
@@ -91,14 +91,17 @@ def audit(
     )  # fmt: skip
     options = replace(auditing.PROFILES[policy.profile], seed=seed)
     settings = settings_of(jobs, max_memory or policy.limits.memory, readers, timeout, time_budget or policy.limits.seconds)
-    delivery.check_outputs(output, output_format.value)
+    delivery.check_outputs(output, output_format.value, audited=True)
     delivery.check_baseline(write_baseline)
     before = auditing.baseline_of(baseline, no_baseline, policy, named, options, strict)
+    lines = delivery.Lines() if output_format is AuditFormat.JSONL and not output else None
     with executors.hired(engine.most_workers(settings, options), wait=False) as crew, display(progress.value, quiet) as shown:
         sources = planning.locate(named, settings, crew)
         delivery.prepare(output, output_format.value)
         result = auditing.audit_sources(
-            sources, policy, options, settings, crew, progress=shown, keep_partial=True, baseline=before
+            sources, policy, options, settings, crew, progress=shown, on_row=lines, keep_partial=True, baseline=before
         )
     delivery.write_baseline(result, write_baseline)
-    finish(result, sources, Talk(output, output_format, progress, color, quiet, verbose))
+    if lines is not None:
+        lines.finish(result)
+    finish(result, sources, Talk(output, output_format, progress, color, quiet, verbose), printed=lines is not None)

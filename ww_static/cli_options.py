@@ -20,6 +20,21 @@ class Format(StrEnum):
     ARROW = "arrow"
 
 
+class AuditFormat(StrEnum):
+    """What stdout gets of an audit."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+    SARIF = "sarif"
+    JUNIT = "junit"
+    GITHUB = "github"
+    PARQUET = "parquet"
+    ARROW = "arrow"
+
+
 class ListingFormat(StrEnum):
     """How a small table of numbers is printed."""
 
@@ -86,6 +101,9 @@ PathsArgument = Annotated[
     list[str], typer.Argument(metavar="PATH...", help="Files, folders, globs, or - for a list of paths on stdin.")
 ]
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="What stdout gets.")]
+AuditFormatOption = Annotated[
+    AuditFormat, typer.Option("--format", "-f", help="What stdout gets; github: annotations of a workflow.")
+]
 ListingFormatOption = Annotated[ListingFormat, typer.Option("--format", "-f", help="What stdout gets.")]
 TextFormatOption = Annotated[TextFormat, typer.Option("--format", "-f", help="What stdout gets.")]
 OutputOption = Annotated[

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from ww_static.cli_options import Color, Format, Progress, split
+from ww_static.cli_options import AuditFormat, Color, Format, Progress, split
 from ww_static.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Talk:
     """Where a result goes, and what is said on the way."""
 
     output: Sequence[str] | None
-    output_format: Format
+    output_format: Format | AuditFormat
     progress: Progress
     color: Color
     quiet: bool

@@ -15,10 +15,12 @@ from ww_static.rows import LayerRow
 from ww_static.tables import Tables
 
 
-def check_outputs(output: Sequence[str] | None, stdout: str) -> None:
+def check_outputs(output: Sequence[str] | None, stdout: str, *, audited: bool = False) -> None:
     """Refuses before anything is read what could not be written after everything is."""
     for path in output or ():
         kind = writers.format_of(path)
+        if kind in writers.OF_AUDITS and not audited:
+            writers.refuse(kind, path)
         folder = path if kind == "folder" else os.path.dirname(os.path.abspath(path))
         if kind != "folder" and not os.path.isdir(folder):
             raise UsageError(f"output '{path}': there is no folder '{folder}'")
@@ -76,7 +78,10 @@ def deliver(
     for path in output or ():
         writers.write(result, path)
     table = stdout == "table" and not output
-    _complain(result, sources, everything=not table and not quiet)
+    if result.judgement is None:
+        _complain(result, sources, everything=not table and not quiet)
+    elif not table:  # the page of an audit says all of this itself
+        _say_verdicts(result, sources, quiet)
     if output or stdout is None:
         return
     if table:
@@ -118,6 +123,15 @@ def _complain(result: Tables, sources: Sequence[Source], everything: bool) -> No
             print(": ".join(escape(part) for part in parts if part), file=sys.stderr)
     if not sources:
         print("ww-static: no model was found", file=sys.stderr)
+
+
+def _say_verdicts(result: Tables, sources: Sequence[Source], quiet: bool) -> None:
+    """One line on stderr per model that does not pass: a log shows why the command ended as it did."""
+    from ww_static import audit_page
+
+    _complain(result, sources, everything=False)
+    for line in () if quiet else audit_page.verdict_lines(result):
+        print(escape(line), file=sys.stderr)
 
 
 def _print_table(result: Tables, color: str, verbose: bool) -> None:

@@ -96,18 +96,19 @@ def as_format_error(error: BaseException) -> FormatError:
     return FormatError("internal_error", "", f"{type(error).__name__}: {error}; this is a bug of ww-static"[:500])
 
 
-_COMMAND = re.compile(r"^(\s*)([:#])(?=\2)")  # ::set-output, ##[error], ##vso[ ...
+# What CI runners take for commands: ::error:: at the beginning of a line, ##[error], ##vso[ and ##teamcity[ anywhere in it.
+_COMMAND = re.compile(r"^(\s*)([:#])(?=\2)|(#)(?=#\w*\[)")
 
 
 def escape(text: str) -> str:
     """`text` with control, bidirectional and undecodable characters written as escapes, on one line.
 
     Names and paths in model files are hostile text: everything that reaches a terminal, a log or a table cell
-    goes through here. What a CI runner would take for a command at the beginning of a line is broken.
+    goes through here. What a CI runner would take for a command is broken.
     """
     if not (text.isascii() and text.isprintable()):
         text = "".join(_escape_character(character) for character in text)
-    return _COMMAND.sub(lambda found: f"{found[1]}\\x{ord(found[2]):02x}", text)
+    return _COMMAND.sub(lambda found: f"{found[1] or ''}\\x{ord(found[2] or found[3]):02x}", text)
 
 
 def _escape_character(character: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import html as html_module
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ww_static.errors import escape
+from ww_static.texts import Line, counted, inert, shortened, wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,14 +106,6 @@ def cell(row: Any, column: Shown, width: int = NAME_WIDTH) -> str:
     if column.digits is not None and isinstance(value, float):
         return f"{value:.{column.digits}f}" if abs(value) < 1e6 else f"{value:.3e}"
     return escape(str(value))
-
-
-def shortened(text: str, width: int) -> str:
-    """`text` cut in the middle to `width` characters."""
-    if len(text) <= width:
-        return text
-    left = (width - 3) // 2
-    return f"{text[:left]}...{text[len(text) - (width - 3 - left) :]}"
 
 
 def visible(result: Tables, everything: bool) -> Sequence[Any]:
@@ -227,11 +220,6 @@ def _side_by_side(both: tuple[dict[str, Any], dict[str, Any]]) -> list[tuple[str
     return [(name, a, b) for name, a, b in lines]
 
 
-def counted(count: int, noun: str) -> str:
-    """A number and its noun, in the plural unless it is one."""
-    return f"{count} {noun}" + ("" if count == 1 else "s")
-
-
 def _reasons(skipped: dict[str, int], word: str = "skipped") -> str:
     if not skipped:
         return ""
@@ -240,19 +228,31 @@ def _reasons(skipped: dict[str, int], word: str = "skipped") -> str:
 
 
 def terminal(result: Tables, console: Console, everything: bool = False) -> None:
-    """The table on a terminal: findings first, then the rows, then the counts."""
+    """The table on a terminal: findings first, then the rows, then the counts; of an audit the rows only with `everything`."""
     from rich.text import Text
 
-    for line in findings_lines(result):
-        console.print(Text(line), style="yellow", soft_wrap=True)
+    def put(lines: Sequence[Line]) -> None:
+        for line in lines:
+            text = wrapped(line.text, console.width, line.indent) if line.indent else line.text
+            console.print(Text(text), style=line.style, soft_wrap=True)
+
+    counts = [Line(line) for line in footer(result)]
+    if result.judgement is not None:
+        from ww_static import audit_page
+
+        put(audit_page.lines(result, everything))
+        if not everything:
+            return put([replace(counts[0], indent=2), *audit_page.closing(result)])
+        counts += audit_page.closing(result)
+    else:
+        put([Line(line, "yellow") for line in findings_lines(result)])
     columns = shown_columns(result)
     rows = visible(result, everything)
     if rows:
         head, *body = _lines(console.width, rows, columns)
         console.print(Text(head, style="bold"), soft_wrap=True)
         console.out("\n".join(body), highlight=False)
-    for line in footer(result):
-        console.print(Text(line), soft_wrap=True)
+    put(counts)
 
 
 def _lines(width: int, rows: Sequence[Any], columns: Sequence[Shown]) -> list[str]:
@@ -298,22 +298,19 @@ def plain_text(result: Tables) -> str:
 
 def markdown(result: Tables) -> str:
     """A Markdown table for step summaries and reviews: findings, the first rows, the counts."""
-    lines = [f"- {_inert(line)}" for line in findings_lines(result)]
+    if result.judgement is not None:
+        from ww_static import audit_page
+
+        return audit_page.markdown(result, footer(result)[:1])
+    lines = [f"- {inert(line)}" for line in findings_lines(result)]
     columns = shown_columns(result)
     rows = visible(result, False)
     if rows:
         lines += ["", "| " + " | ".join(one.heading for one in columns) + " |", "|" + "---|" * len(columns)]
-        lines += ["| " + " | ".join(_inert(cell(row, one)) for one in columns) + " |" for row in rows[:_MARKDOWN_ROWS]]
+        lines += ["| " + " | ".join(inert(cell(row, one)) for one in columns) + " |" for row in rows[:_MARKDOWN_ROWS]]
     if len(rows) > _MARKDOWN_ROWS:
         lines += ["", f"{len(rows) - _MARKDOWN_ROWS} further rows are not shown."]
-    return "\n".join([*lines, "", *(_inert(line) for line in footer(result))]).lstrip("\n") + "\n"
-
-
-def _inert(text: str) -> str:
-    """`text` that Markdown and HTML take for text."""
-    for mark in "\\`*_[]<>|#!":
-        text = text.replace(mark, "\\" + mark) if mark != "<" else text.replace("<", "&lt;")
-    return text
+    return "\n".join([*lines, "", *(inert(line) for line in footer(result))]).lstrip("\n") + "\n"
 
 
 def html(result: Tables) -> str:
@@ -324,5 +321,12 @@ def html(result: Tables) -> str:
         "<tr>" + "".join(f"<td>{html_module.escape(cell(row, one))}</td>" for one in columns) + "</tr>"
         for row in visible(result, False)
     )
-    notes = "".join(f"<p>{html_module.escape(line)}</p>" for line in (*findings_lines(result), *footer(result)))
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
+    if result.judgement is not None:
+        from ww_static import audit_page
+
+        before, after = audit_page.lines(result, False), [*footer(result), *(line.text for line in audit_page.closing(result))]
+        opening = "".join(f"<p>{html_module.escape(line.text)}</p>" for line in before)
+    else:
+        opening, after = "", [*findings_lines(result), *footer(result)]
+    notes = "".join(f"<p>{html_module.escape(line)}</p>" for line in after)
+    return f"{opening}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"

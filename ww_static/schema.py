@@ -86,6 +86,8 @@ def row_schema(table: str) -> dict[str, Any]:
 
 def document_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the document that ``--format json`` writes."""
+    from ww_static.policies.record import record_schema
+
     tables = {table: {"type": "array", "items": {"$ref": f"#/$defs/{table}"}} for table in rows.TABLES}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -99,6 +101,7 @@ def document_schema() -> dict[str, Any]:
             "parameters": {"type": "object"},
             "summary": {"type": "object"},
             "exit": {"type": "integer"},
+            "audit": record_schema(),
             **tables,
         },
         "oneOf": [{"required": [table]} for table in ("layers", "tensors", "pairs", "trend", "changes")],

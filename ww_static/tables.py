@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ww_static import schema
 from ww_static.errors import FormatError, escape
+from ww_static.models import Source
 from ww_static.rows import TABLES, FileRow, FindingRow
 from ww_static.version import __version__
 
@@ -32,6 +33,7 @@ class Tables:
         exit_code: 0; 3 when something could not be read or there was nothing to analyse; 4 after a bug of ours.
         errors: what could not be opened, as it was raised; each has a row with status error.
         interrupted: the run was stopped before its end.
+        sources: where the models lie, for formats that name files from the working directory.
         judgement: what an audit says; `finding_rows` and `exit_code` are then its own.
     """
 
@@ -44,6 +46,7 @@ class Tables:
     exit_code: int
     errors: tuple[FormatError, ...] = ()
     interrupted: bool = False
+    sources: tuple[Source, ...] = ()
     judgement: Judgement | None = None
 
     @property

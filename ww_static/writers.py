@@ -7,12 +7,13 @@ import io
 import json
 import math
 import os
+import re
 import uuid
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from ww_static import render, rows
 from ww_static.errors import UsageError, escape
@@ -23,11 +24,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROW_GROUP = 65_536
+_FORMULA = tuple("=+-@＝＋－＠")  # what spreadsheets begin a formula with
 SUFFIXES = {
     ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl",
-    ".csv": "csv", ".md": "markdown", ".markdown": "markdown", ".txt": "table",
+    ".csv": "csv", ".md": "markdown", ".markdown": "markdown", ".txt": "table", ".sarif": "sarif", ".sarif.json": "sarif", ".xml": "junit",
 }  # fmt: skip
 BINARY = frozenset(("parquet", "arrow"))
+OF_AUDITS = {
+    "sarif": "SARIF",
+    "junit": "JUnit XML",
+    "github": "an annotation",
+}  # formats that say what a policy made of a model
 
 
 def format_of(path: str) -> str:
@@ -38,15 +45,27 @@ def format_of(path: str) -> str:
     """
     if path.endswith(("/", os.sep)) or os.path.isdir(path):
         return "folder"
-    suffix = os.path.splitext(path)[1].lower()
+    name = os.path.basename(path).lower()
+    suffix = ".sarif.json" if name.endswith(".sarif.json") else os.path.splitext(name)[1]
     if suffix not in SUFFIXES:
         raise UsageError(f"output '{path}' ends in none of: {', '.join(SUFFIXES)}, or / for a folder")
     return SUFFIXES[suffix]
 
 
+def refuse(kind: str, path: str) -> NoReturn:
+    """Refuses an output that says what an audit found, where there was none.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError(f"output '{path}': {OF_AUDITS[kind]} says what an audit found; `ww-static audit` writes it")
+
+
 def write(result: Tables, path: str) -> None:
     """Writes a result to `path`, by suffix; see `Result.write`."""
     kind = format_of(path)
+    if kind in OF_AUDITS and result.judgement is None:
+        refuse(kind, path)
     if kind == "folder":
         os.makedirs(path, exist_ok=True)
         for name, table in ((result.table, result.layers), ("findings", result.findings), ("files", result.files)):
@@ -63,7 +82,14 @@ def write(result: Tables, path: str) -> None:
 
 
 def text(result: Tables, kind: str) -> str:
-    """A result as text: ``json``, ``jsonl``, ``csv``, ``markdown`` or ``table``."""
+    """A result as text: ``json``, ``jsonl``, ``csv``, ``markdown`` or ``table``; of an audit also ``sarif``, ``junit``, ``github``."""
+    if kind in OF_AUDITS:
+        from ww_static import junit, sarif, workflow
+
+        audits: dict[str, Callable[[Tables], str]] = {
+            "sarif": lambda judged: _dumped(sarif.log(judged), 1) + "\n", "junit": junit.document, "github": workflow.commands,
+        }  # fmt: skip
+        return audits[kind](result)
     makers: dict[str, Callable[[Tables], str]] = {
         "json": document, "jsonl": lines, "csv": flat, "markdown": render.markdown, "table": render.plain_text,
     }  # fmt: skip
@@ -136,9 +162,9 @@ def _json(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, str):
         return utf8(value)
-    if isinstance(value, (tuple, array)):
+    if isinstance(value, (tuple, list, array)):
         return [_json(item) for item in value]
-    return dict(value) if isinstance(value, dict) else value
+    return {name: _json(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 def document(result: Tables) -> str:
@@ -153,12 +179,26 @@ def document(result: Tables) -> str:
         "findings": [record(row) for row in result.finding_rows],
         "files": [record(row) for row in result.file_rows],
     }
-    return json.dumps(whole, sort_keys=True, indent=1, allow_nan=False) + "\n"
+    return _dumped(whole | _audit(result), 1) + "\n"
+
+
+def _audit(result: Tables) -> dict[str, Any]:
+    """What an audit adds to a document; nothing when there was none."""
+    if result.judgement is None:
+        return {}
+    from ww_static.policies import record as audits
+
+    return {"audit": _json(audits.record(result.judgement, result.rows, result.file_rows))}
+
+
+def _dumped(value: Any, indent: int | None = None) -> str:
+    """JSON, keys sorted; no ## is left in it, which CI runners take for a command in any place of a line."""
+    return re.sub("#(?=#)", r"\\u0023", json.dumps(value, sort_keys=True, indent=indent, allow_nan=False))
 
 
 def line(kind: str, row: Any) -> str:
     """A row as one line of JSON, with what it is in the field ``record``."""
-    return json.dumps({"record": kind, **record(row)}, sort_keys=True, allow_nan=False) + "\n"
+    return _dumped({"record": kind, **record(row)}) + "\n"
 
 
 def lines(result: Tables) -> str:
@@ -169,9 +209,9 @@ def lines(result: Tables) -> str:
 
 
 def summary_line(result: Tables) -> str:
-    """The last line of the JSON lines: the summary and the exit code."""
+    """The last line of the JSON lines: the summary, what an audit says, and the exit code."""
     last = {"record": "summary", "summary": result.summary, "parameters": result.parameters, "exit": result.exit_code}
-    return json.dumps(last, sort_keys=True, allow_nan=False) + "\n"
+    return _dumped(last | _audit(result)) + "\n"
 
 
 def flat(result: Tables) -> str:
@@ -194,5 +234,5 @@ def _csv(value: Any) -> str:
         return json.dumps(_json(value), sort_keys=True)
     if isinstance(value, str):
         shown = escape(value)
-        return "'" + shown if shown[:1] in ("=", "+", "-", "@", "\t", "\r") else shown
+        return "'" + shown if shown[:1] in _FORMULA else shown
     return repr(value)

@@ -26,11 +26,12 @@ def _accepted(category: str | None, outcome: str | None, policy: Policy) -> bool
 
 def reasons(findings: Iterable[FindingRow], policy: Policy, models: int) -> tuple[str, ...]:
     """Why a run does not pass, the gravest first: ``internal_error``, ``unreadable``, ``inconclusive``, ``nothing_to_audit``, ``violated``."""
-    found = {_reason(one, policy) for one in findings} | (set() if models else {"nothing_to_audit"})
-    return tuple(reason for reason in _CODES if reason in found)
+    found = {reason(one, policy) for one in findings} | (set() if models else {"nothing_to_audit"})
+    return tuple(why for why in _CODES if why in found)
 
 
-def _reason(one: FindingRow, policy: Policy) -> str | None:
+def reason(one: FindingRow, policy: Policy) -> str | None:
+    """Why a finding keeps a run from passing; None when it does not."""
     if one.outcome == "internal_error":
         return "internal_error"
     if one.suppressed is not None or one.baseline == "fixed":
@@ -43,4 +44,4 @@ def _reason(one: FindingRow, policy: Policy) -> str | None:
 
 def exit_code(why: Iterable[str]) -> int:
     """The exit code of a run that does not pass for these reasons."""
-    return max((_CODES[reason] for reason in why), default=0)
+    return max((_CODES[one] for one in why), default=0)

@@ -27,8 +27,7 @@ class Judgement:
         findings: in the order of the models, the gravest first.
         exit_code: 0, 1, 3 or 4.
         reasons: why it is not 0; all that apply.
-        profile: what was computed.
-        policy: the file that the policy comes from; None for the defaults.
+        policy: by which it was judged.
         counts: findings by severity, without the suppressed ones.
         suppressed: how many are.
         against: findings by their status against the baseline: new, changed, unchanged, fixed; None without a baseline.
@@ -37,8 +36,7 @@ class Judgement:
     findings: tuple[FindingRow, ...]
     exit_code: int
     reasons: tuple[str, ...]
-    profile: str
-    policy: str | None
+    policy: Policy
     counts: dict[str, int]
     suppressed: int
     against: dict[str, int] | None = None
@@ -80,8 +78,7 @@ def judge(
         findings=tuple(found),
         exit_code=gate.exit_code(why),
         reasons=why,
-        profile=policy.profile,
-        policy=policy.source,
+        policy=policy,
         counts=dict(Counter(one.severity or "" for one in found if one.suppressed is None and one.baseline != "fixed")),
         suppressed=sum(one.suppressed is not None for one in found),
         against=None if baseline is None else {status: statuses[status] for status in baselines.STATUSES},
