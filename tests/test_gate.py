@@ -10,9 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from test_docs import emitted
 from ww_static.policies.judgement import Judgement, judge
 from ww_static.policies.policy import Policy, Suppression
 from ww_static.rows import FindingRow, LayerRow
+from ww_static.rules.aggregates import Aggregate, Expression
 from ww_static.rules.catalogue import RULES
 
 TODAY = datetime.date(2026, 11, 22)
@@ -182,3 +184,70 @@ def test_too_little_coverage_is_an_error_even_when_unread_tensors_are_accepted()
 def test_tensors_that_are_no_weights_do_not_count_in_the_coverage() -> None:
     table = LayerRow(name="ids", status="skipped", reason="integer_tensor", numel=10**9, **{**COMMON, "dtype": "I64"})
     assert judge((SOUND, table), (), (), Policy(), TODAY).findings == ()
+
+
+def test_codes_without_scales_and_values_that_a_profile_read_count_in_the_coverage() -> None:
+    def covered(other: LayerRow) -> bool:
+        return not any(one.code == "WW010" for one in judge((SOUND, other), (), (), Policy(), TODAY).findings)
+
+    lost = LayerRow(
+        name="a.weight", status="skipped", reason="integer_tensor", numel=10**6, shape=(1000, 1000), **{**COMMON, "dtype": "I8"}
+    )
+    large = LayerRow(name="b.weight", status="skipped", reason="profile", numel=10**9, **COMMON)
+    assert not covered(lost)
+    assert covered(large)
+    assert judge((SOUND, lost, large), (), (), Policy(select=("WW010",), on_inconclusive="warn"), TODAY).exit_code == 0
+    assert judge((SOUND, lost), (), (), Policy(select=("WW010",), on_inconclusive="warn"), TODAY).exit_code == 1
+
+
+def test_whatever_is_inconclusive_or_unreadable_fails_under_any_category() -> None:
+    for category in sorted({"a category of another reader", *emitted()}):
+        unread = FindingRow(model_id="model", name="w", category=category, inconclusive=True)
+        error = LayerRow(model_id="other", status="error", category=category)
+        expected = 4 if category == "internal_error" else 3
+        assert judge((SOUND,), (unread,), (), Policy(), TODAY).exit_code == expected, category
+        assert judge((SOUND, error), (), (), Policy(), TODAY).exit_code == expected, category
+
+
+LAYERS = tuple(
+    LayerRow(name=f"{number}.weight", status="success", alpha=alpha, **{**COMMON, "kind": kind})
+    for number, (alpha, kind) in enumerate(
+        [(2.0, "dense"), (4.0, "dense"), (7.0, "dense"), (9.0, "attention"), (None, "dense")]
+    )
+)
+WHOLE = LayerRow(name="5.weight", part="whole", status="success", alpha=9.0, **COMMON)
+TIED = LayerRow(name="6.weight", tied_to="3.weight", status="success", alpha=9.0, **COMMON)
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ({"above": 6.0, "max_share": 0.5}, None),
+        ({"above": 6.0, "max_share": 0.49}, "alpha of 2 of 4 layers is above 6, at most 49 % may be"),
+        ({"above": 6.0, "max_count": 2}, None),
+        ({"above": 6.0, "max_count": 1}, "alpha of 2 of 4 layers is above 6, at most 1 may be"),
+        ({"above": 7.0, "max_count": 1}, None),
+        ({"below": 3.0, "max_count": 0}, "alpha of 1 of 4 layers is below 3, at most 0 may be"),
+        ({"below": 2.0, "max_count": 0}, None),
+        ({"below": 0.0, "max_share": 0.0}, None),
+        ({"above": 6.0, "max_share": 0.4, "kinds": ("dense",)}, None),
+        ({"above": 6.0, "max_share": 0.4, "kinds": ("attention",)}, "alpha of 1 of 1 layers is above 6, at most 40 % may be"),
+        ({"above": 6.0, "max_share": 0.0, "kinds": ("head",)}, None),
+    ],
+)
+def test_limits_over_the_layers_of_a_model(expression: dict[str, Any], message: str | None) -> None:
+    one = Aggregate(expr=Expression(metric="alpha", **expression))
+    policy = Policy(aggregate=(one,), select=("WW210",), fail_on="warn")
+    found = judge((*LAYERS, WHOLE, TIED), (), (), policy, TODAY)
+    assert [finding.message for finding in found.findings] == ([] if message is None else [message])
+    assert all(
+        (finding.code, finding.severity, finding.metric, finding.name) == ("WW210", "warn", "alpha", None)
+        for finding in found.findings
+    )
+    assert found.exit_code == (0 if message is None else 1)
+
+
+def test_two_limits_of_one_model_are_two_findings() -> None:
+    two = tuple(Aggregate(expr=Expression(metric="alpha", above=above, max_count=0)) for above in (5.0, 8.0))
+    found = judge(LAYERS, (), (), Policy(aggregate=two, select=("WW210",)), TODAY).findings
+    assert len({one.fingerprint for one in found}) == 2

@@ -55,14 +55,16 @@ def exceeded(evidence: Evidence, aggregates: Sequence[Aggregate]) -> Iterable[Fo
         values = [value for row in rows if (value := getattr(row, expr.metric)) is not None]
         beyond = sum(value > expr.above if expr.above is not None else value < (expr.below or 0.0) for value in values)
         side = f"above {expr.above:g}" if expr.above is not None else f"below {expr.below:g}"
-        words = f"{expr.metric} of {beyond} of {len(values)} layers is {side}, at most "
-        if expr.max_count is not None and beyond > expr.max_count:
-            yield Found(message=f"{words}{expr.max_count} may be", metric=expr.metric, value=beyond, limit=expr.max_count)
-        if expr.max_share is not None and values and beyond / len(values) > expr.max_share:
-            share = beyond / len(values)
-            yield Found(
-                message=f"{words}{100 * expr.max_share:g} % may be", metric=expr.metric, value=share, limit=expr.max_share
-            )
+        where = f"{expr.metric} {side}" + (f" of {', '.join(expr.kinds)}" if expr.kinds else "")
+        share = beyond / len(values) if values else 0.0
+        value, limit, shown = (
+            (share, expr.max_share, f"{100 * expr.max_share:g} %")
+            if expr.max_share is not None
+            else (beyond, expr.max_count or 0, f"{expr.max_count}")
+        )
+        if value > limit:
+            words = f"{expr.metric} of {beyond} of {len(values)} layers is {side}, at most {shown} may be"
+            yield Found(message=words, where=where, metric=expr.metric, value=value, limit=limit)
 
 
 def _told(_: Evidence, __: Setting) -> Iterable[Found]:

@@ -22,7 +22,7 @@ CODE_OF = {
     "missing_part": "WW007", "index_mismatch": "WW007", "unread_part": "WW007",
     "lfs_pointer": "WW008", "changed_while_reading": "WW009", "duplicate_variant": "WW011", "crc_mismatch": "WW012",
 }  # fmt: skip
-# What no rule of this page reports, and why.
+# What no rule of this page reports unless something is unread because of it, and why.
 NOBODYS = {
     "nonfinite": "WW101 sees it in the rows",
     "degenerate": "WW102, WW103 and WW104 see it in the rows",
@@ -45,7 +45,7 @@ def _of(code: str) -> Callable[[Evidence, Setting], Iterable[Found]]:
             if row.status == "error" and _code(row.category) == code:
                 yield _unread(row)
         for finding in evidence.findings:
-            if finding.category not in NOBODYS and _code(finding.category) == code:
+            if (finding.inconclusive or finding.category not in NOBODYS) and _code(finding.category) == code:
                 yield _seen(finding)
 
     return check
