@@ -17,7 +17,7 @@ import pytest
 from test_cli import here
 from ww_static.errors import PolicyError, UsageError
 from ww_static.policies import discovery, effective, loading, template
-from ww_static.policies.policy import Policy, Suppression, overridden
+from ww_static.policies.policy import Head, Policy, Suppression, overridden
 from ww_static.rules.catalogue import RULES
 
 WHOLE = """\
@@ -286,12 +286,13 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(tmp_
 def test_the_commented_file_changes_nothing_and_holds_every_rule(tmp_path: Path) -> None:
     text = template.commented()
     assert loading.load(str(written(tmp_path, text)), shown="x") == Policy(source="x")
-    values = re.sub(r"(?m)^# (?!#|The policy|`ww|Limits|Findings|model and|severity:)", "", text)
+    values = re.sub(r"(?m)^# (?!#|The policy|`ww|Limits|Findings|model and)", "", text)
     table = tomllib.loads(values)
     assert set(table["rules"]) == set(RULES)
     policy = loading.checked({**table, "limits": {}, "aggregate": [], "suppress": []}, "x", "$")
     assert msgspec.structs.replace(policy, origins={}) == Policy(source="x")
     assert loading.checked(table, "x", "$").suppress[0].reason == "rank 8 by construction"
+    assert all(re.search(rf"(?m)^# (?:# )?{name} = ", text) for name in Head.__struct_fields__)
     for code, one in Policy().rules.items():
         said = {f"rules.{code}.{name}" for name in one.__struct_fields__ if getattr(one, name) is not None}
         assert said <= set(policy.origins)

@@ -51,9 +51,10 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """What the top of a policy file may say.
 
     Attributes:
-        profile: ``fast`` or ``full``.
-        fail_on: the least severity that makes the exit code 1.
-        on_unreadable, on_inconclusive: ``fail`` gives the exit code 3; ``warn`` makes a warning of it.
+        profile: ``fast`` or ``full``: what is computed.
+        fail_on: ``never``, ``warn`` or ``error``: the least severity that makes the exit code 1.
+        on_unreadable: ``fail`` gives a file that could not be read the exit code 3; ``warn`` makes a warning of it.
+        on_inconclusive: the same of a tensor that could not be analysed.
         on_lfs_pointers: the same of files that Git LFS has not fetched; they are unreadable, too.
         select: only these rules; empty means all.
         ignore: all but these rules.

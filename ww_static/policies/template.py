@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -13,6 +12,7 @@ from ww_static.policies.loading import SCHEMA
 from ww_static.policies.policy import Bounds, Head, Suppression
 from ww_static.rules.aggregates import Aggregate
 from ww_static.rules.catalogue import RULES
+from ww_static.rules.telling import attributes, settings
 
 _TOP = """\
 # The policy of `ww-static audit`. What is commented out is the default; remove the mark to change it.
@@ -21,15 +21,6 @@ _TOP = """\
 
 schema = 1
 """
-_WORDS = {
-    "profile": "fast or full: what is computed",
-    "fail_on": "never, warn or error: the least severity that makes the exit code 1",
-    "on_unreadable": "fail or warn: a file that could not be read gives the exit code 3, or is a warning",
-    "on_inconclusive": "fail or warn: the same for a tensor that could not be analysed",
-    "on_lfs_pointers": "fail or warn: the same for a file that Git LFS has not fetched",
-    "select": "only these rules; empty means all",
-    "ignore": "all but these rules",
-}
 _LIMITS = """
 # [limits]
 # memory = "2GiB"   # private memory of all processes together
@@ -53,23 +44,23 @@ _TABLES = """
 
 def commented() -> str:
     """A policy file that changes nothing: every value stands in it as a comment with its default."""
-    lines = [_TOP]
-    for name in Head.__struct_fields__:
-        lines.append(f"# {name} = {json.dumps(getattr(Head(), name))}   # {_WORDS[name]}\n")
-    lines.append(_LIMITS)
-    lines.append("\n# severity: error, warn, info or off. kinds: only tensors of these kinds; empty means all.\n")
+    lines = [
+        _TOP,
+        *(_line(name, getattr(Head(), name), words) for name, words in attributes(Head.__doc__ or "").items()),
+        _LIMITS,
+    ]
     for code, rule in RULES.items():
         title = textwrap.wrap(f"{rule.title} ({rule.name}): {rule.formula}", 118)
         lines.append("\n" + "".join(f"# # {line}\n" for line in title) + f"# [rules.{code}]\n")
-        lines += (f"# {name} = {value}\n" for name, value in _settings(rule.settings()))
+        defaults = rule.settings()
+        lines += (_line(one.name, getattr(defaults, one.name), one.meaning) for one in settings(rule))
     return "".join(lines) + _TABLES
 
 
-def _settings(settings: msgspec.Struct) -> Iterator[tuple[str, str]]:
-    for name in settings.__struct_fields__:
-        value = msgspec.to_builtins(getattr(settings, name))
-        if value is not None:
-            yield name, json.dumps(value)  # of what settings hold, JSON is TOML
+def _line(name: str, default: Any, meaning: str) -> str:
+    """A value as a comment; one that is not set by default as a comment in it. What defaults are made of, JSON and TOML write alike."""
+    shown = f"# {name} = ..." if default is None else f"{name} = {json.dumps(msgspec.to_builtins(default))}"
+    return f"# {shown}  # {meaning}\n"
 
 
 def json_schema() -> dict[str, Any]:

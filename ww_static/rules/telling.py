@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import textwrap
 from collections.abc import Iterable
@@ -52,8 +53,8 @@ def settings(rule: Rule) -> list[Told]:
 
 def attributes(docstring: str) -> dict[str, str]:
     """``name: meaning`` entries of the Attributes section of a docstring; continuation lines are indented deeper."""
-    section = re.sub(r"\n {9,}", " ", docstring.partition("Attributes:\n")[2])
-    return {name: text.strip().rstrip(".").replace("``", "`") for name, text in re.findall(r"(?m)^ {8}(\w+): (.*)$", section)}
+    section = re.sub(r"\n {5,}", " ", inspect.cleandoc(docstring).partition("Attributes:\n")[2])
+    return {name: text.strip().rstrip(".").replace("``", "`") for name, text in re.findall(r"(?m)^ {4}(\w+): (.*)$", section)}
 
 
 def _valid(kind: msgspec.inspect.Type) -> str:
