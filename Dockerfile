@@ -11,7 +11,7 @@ COPY --from=build /opt/ww-static /opt/ww-static
 # Sockets of workers lie in memory, so that the root file system may be read-only without a volume.
 ENV PYTHONPATH=/opt/ww-static PYTHONDONTWRITEBYTECODE=1 TMPDIR=/dev/shm
 USER 65532:65532
-WORKDIR /models
-# -P: nothing is imported from the folder of the models.
+# The folder is not that of the models: neither a module nor a policy that lies there is obeyed.
+WORKDIR /
 ENTRYPOINT ["python", "-P", "-m", "ww_static"]
 CMD ["--help"]

@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 USAGE = 2  # the exit code
 _OPTIONS = {"profile": "--profile", "policy": "--policy", "baseline": "--baseline", "fail-on": "--fail-on", "sarif": "--output"}
-_COUNTED = ("error", "warn")
+_KNOWN = ("unchanged", "fixed")  # what a baseline says of findings that are not news
 
 
 def given(name: str) -> str:
@@ -70,7 +70,7 @@ def command(folder: Path) -> list[str]:
     Raises:
         ValueError: a quotation in `args` does not end.
     """
-    words = [str(Path(sys.executable).with_name("ww-static")), "audit"]
+    words = [str(Path(sys.executable).with_name("ww-static")), "audit", "--quiet"]
     words += [f"{option}={given(name)}" for name, option in _OPTIONS.items() if given(name)]
     words += [f"--output={folder / name}" for name in ("result.json", "summary.md", "table.txt")]
     return [*words, *shlex.split(given("args")), "--", given("path")]
@@ -95,9 +95,9 @@ def audit() -> int:
         print(table.read_text(encoding="utf-8"), flush=True)
     print(f"::{token}::", flush=True)
     put(exit_code=code, findings=counted(result) if result.exists() else "", result=result if result.exists() else "")
-    written = summary.read_text(encoding="utf-8") if summary.exists() else "Nothing was audited; the log says why.\n"
+    nothing = f"## ww-static audit: exit code {code}\n\nNothing was audited; the log says why.\n"
     with open(os.environ["GITHUB_STEP_SUMMARY"], "a", encoding="utf-8") as stream:
-        stream.write(f"### ww-static audit: exit code {code}\n\n{written}\n")
+        stream.write((summary.read_text(encoding="utf-8") if summary.exists() else nothing) + "\n")
     return code
 
 
@@ -105,7 +105,7 @@ def counted(result: Path) -> int:
     """Errors and warnings of a result that are neither suppressed nor in the baseline."""
     findings = json.loads(result.read_text(encoding="utf-8"))["findings"]
     return sum(
-        one["severity"] in _COUNTED and one.get("suppressed") is None and one.get("baseline") != "unchanged" for one in findings
+        one["severity"] in ("error", "warn") and one["suppressed"] is None and one["baseline"] not in _KNOWN for one in findings
     )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,16 +107,15 @@ def test_the_action_passes_a_sound_model_whatever_its_name(workspace: Path) -> N
     assert (ran.code, ran.outputs["exit-code"], ran.outputs["findings"]) == (0, "0", "0"), ran.log
     (file,) = json.loads(Path(ran.outputs["result"]).read_text(encoding="utf-8"))["files"]
     assert "touch ran" in file["file"]
-    assert ran.summary.startswith("before\n### ww-static audit: exit code 0\n\n")
-    assert "a.weight" in ran.summary
+    assert ran.summary.startswith("before\n## ww-static audit: passed\n")
     assert untouched(workspace)
 
 
 def test_the_action_fails_on_a_damaged_model_and_says_where(workspace: Path) -> None:
     ran = audited(workspace, path="*d.safetensors", args="--profile full -o 'of its own.json'")
     assert (ran.code, ran.outputs["exit-code"], ran.outputs["findings"]) == (1, "1", "1"), ran.log
-    assert "damaged.safetensors" in ran.log
-    assert "1 NaN" in ran.summary
+    for text in (ran.log, ran.summary):
+        assert all(words in text for words in ("damaged", "WW101", "1 NaN"))
     found = json.loads((workspace / "of its own.json").read_text(encoding="utf-8"))["findings"]
     assert found == json.loads(Path(ran.outputs["result"]).read_text(encoding="utf-8"))["findings"]
 
@@ -144,6 +145,7 @@ def test_wrong_inputs_are_refused(inputs: dict[str, str], words: str, workspace:
     ran = audited(workspace, **inputs)
     assert ran.code in (2, 3)
     assert words in ran.log
+    assert ("Nothing was audited" in ran.summary) == (ran.code == 2 and "exit-code" in ran.outputs)
     assert untouched(workspace)
 
 
@@ -198,7 +200,7 @@ def test_the_hook_judges_the_files_that_it_is_given(workspace: Path) -> None:
     assert hooked(workspace, "clean.safetensors", HOSTILE).returncode == 0
     done = hooked(workspace, "clean.safetensors", "damaged.safetensors")
     assert done.returncode == 1
-    assert "damaged.safetensors" in done.stdout
+    assert "FAILED  damaged: 1 error (WW101)" in done.stdout
     (workspace / "damaged.safetensors").rename(workspace / "--fail-on=never.safetensors")
     assert hooked(workspace, "--fail-on=never.safetensors").returncode == 1
 
@@ -207,5 +209,53 @@ def test_the_hook_fails_on_a_pointer_of_git_lfs_unless_it_is_told_to_warn(worksp
     (workspace / "lfs.safetensors").write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 99\n")
     failed = hooked(workspace, "lfs.safetensors")
     assert failed.returncode == 3
-    assert "Git LFS pointer to 99 bytes" in failed.stderr
+    assert "Git LFS pointer to 99 bytes" in failed.stdout
     assert hooked(workspace, "lfs.safetensors", args=["--on-lfs-pointers", "warn", "--"]).returncode == 0
+
+
+PAGE = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(
+    r"(?ms)^```(\w+)\n(.*?)^```$", PAGE + (ROOT / "README.md").read_text(encoding="utf-8").partition("## In CI")[2]
+)
+RECIPES = [yaml.safe_load(text) for language, text in BLOCKS if language == "yaml"]
+COMMANDS = sorted(
+    set(re.findall(r"(?m)(?<![\w\"])ww-static (audit (?:[^\n'|>\\]|\\\n)*)", "\n".join(text for _, text in BLOCKS)))
+)
+
+
+def steps(recipe: Any) -> list[dict[str, Any]]:
+    """All mappings in a recipe that name an action."""
+    if isinstance(recipe, list):
+        return [found for one in recipe for found in steps(one)]
+    if not isinstance(recipe, dict):
+        return []
+    return ([recipe] if "uses" in recipe else []) + [found for one in recipe.values() for found in steps(one)]
+
+
+def test_recipes_use_the_action_and_the_hook_as_they_are() -> None:
+    assert len(RECIPES) >= 5
+    used = [step["with"] for step in steps(RECIPES) if "/ww-static@" in step["uses"]]
+    assert len(used) >= 2
+    for inputs in used:
+        assert set(inputs) <= set(ACTION["inputs"])
+        assert "path" in inputs
+    (hooks,) = [recipe["repos"] for recipe in RECIPES if "repos" in recipe]
+    assert [hook["id"] for repo in hooks for hook in repo["hooks"]] == [HOOK["id"]]
+    uploading = [recipe for recipe in RECIPES if any("upload-sarif" in step["uses"] for step in steps(recipe))]
+    assert [recipe["permissions"]["security-events"] for recipe in uploading] == ["write"]
+
+
+def test_every_input_and_output_of_the_action_is_documented() -> None:
+    assert {name for name in (*ACTION["inputs"], *ACTION["outputs"]) if f"`{name}`" not in PAGE} == set()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_of_recipes_run_and_write_what_they_name(command: str, workspace: Path) -> None:
+    words = shlex.split(command.partition("||")[0])
+    folder = workspace / "models"
+    folder.mkdir()
+    (workspace / "clean.safetensors").rename(folder / "m.safetensors")
+    words = [str(folder) if word == "/models" else word for word in words]
+    done = subprocess.run([PROGRAM, *words], cwd=workspace, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [name for flag, name in pairwise(words) if flag == "-o" and not (workspace / name).stat().st_size] == []

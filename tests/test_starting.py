@@ -51,6 +51,7 @@ def loaded(*arguments: str) -> list[set[str]]:
 
 def test_only_commands_that_read_files_start_the_server() -> None:
     assert starting.reads_files(["analyze", "m.safetensors"])
+    assert starting.reads_files(["audit", "m.safetensors", "--profile", "fast"])
     assert starting.reads_files(["describe", "-q", "m.safetensors"])
     assert starting.reads_files(["smooth", "m.safetensors", "-o", "n.safetensors"])
     for arguments in (

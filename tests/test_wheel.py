@@ -70,7 +70,8 @@ def test_the_image_is_made_in_stages_and_runs_without_a_shell_and_not_as_root() 
     assert not {"RUN", "ADD", "EXPOSE", "VOLUME"} & set(last)
     assert last["COPY"] == "--from=build /opt/ww-static /opt/ww-static"
     assert all(int(number) > 0 for number in last["USER"].split(":"))
-    assert json.loads(last["ENTRYPOINT"])[0] == "python"
+    assert last["WORKDIR"] == "/"
+    assert json.loads(last["ENTRYPOINT"])[:2] == ["python", "-P"]
 
 
 def test_the_context_of_the_image_holds_what_the_build_needs_and_nothing_else() -> None:

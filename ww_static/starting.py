@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from ww_static import confinement, spawning
 
-_READING = ("analyze", "compare", "describe", "smooth", "sharpen", "trend")
+_READING = ("analyze", "audit", "compare", "describe", "smooth", "sharpen", "trend")
 _PATIENCE = 10.0  # seconds in which workers have to be ended
 _HELP = frozenset(("-h", "--help"))
 
