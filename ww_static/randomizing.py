@@ -208,8 +208,11 @@ def _source(checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, options
 
 
 def _root_mean_square(W: upper.Matrix) -> float:
+    def squared(block: NDArray[np.float64]) -> float:
+        return float(np.vdot(block, block))
+
     n, m = W.shape
-    return math.sqrt(sum(float(np.vdot(block, block)) for block in W.blocks()) / (n * m))
+    return math.sqrt(sum(map(squared, W.blocks())) / (n * m))
 
 
 def _matrix(stored: NDArray[np.unsignedinteger], dtype: str, exponent: int, further: int) -> upper.Matrix:

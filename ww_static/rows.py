@@ -4,7 +4,6 @@ Schema and the column page of the docs are generated from these classes.
 
 from __future__ import annotations
 
-import typing
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any
 
@@ -157,18 +156,18 @@ class ChangeRow:
 
 def _deltas() -> list[tuple[str, Any, Any]]:
     """d_<column> = b - a of every number of a layer row, with its unit, definition and group."""
-    found, annotations = [], typing.get_type_hints(LayerRow)
+    found = []
     for one in fields(LayerRow):
-        annotation = annotations[one.name]
-        if one.metadata["group"] not in ("identity", "esd") and annotation in (float | None, int | None):
+        if one.metadata["group"] not in ("identity", "esd") and one.type in ("float | None", "int | None"):
             described = dict(one.metadata) | {"doc": f"change of {one.name}, new - old", "definition": "change.v1"}
-            found.append((f"d_{one.name}", annotation, field(default=None, metadata=described)))
+            found.append((f"d_{one.name}", one.type, field(default=None, metadata=described)))
     return found
 
 
+_DELTAS = _deltas()
 PairRow: type[Any] = make_dataclass(
     "PairRow",
-    _deltas(),
+    _DELTAS,
     bases=(ComparedColumns, DifferenceColumns, PairColumns),
     namespace={
         "__module__": __name__,
@@ -178,7 +177,7 @@ PairRow: type[Any] = make_dataclass(
     slots=True,
     kw_only=True,
 )
-DELTAS = tuple(name.removeprefix("d_") for name, _, _ in _deltas())  # the columns of a layer row whose change a pair has
+DELTAS = tuple(name.removeprefix("d_") for name, _, _ in _DELTAS)  # the columns of a layer row whose change a pair has
 
 TABLES: dict[str, type[Any]] = {
     "layers": LayerRow,

@@ -10,7 +10,7 @@ from ww_static.columns.column import metric
 _law = partial(metric, "alternatives")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class AlternativesColumns:
     """Other laws of the tail."""
 

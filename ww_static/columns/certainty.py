@@ -11,7 +11,7 @@ _boot = partial(metric, "bootstrap")
 _gof = partial(metric, "gof")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class CertaintyColumns:
     """Interval of alpha, test of its fit, and the verdict that they allow."""
 

@@ -10,7 +10,7 @@ from ww_static.columns.column import metric
 _crosscheck = partial(metric, "crosscheck")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class CrosscheckColumns:
     """The fit of the powerlaw package."""
 

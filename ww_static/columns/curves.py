@@ -12,7 +12,7 @@ def _curve(meaning: str, definition: str, unit: str = "1") -> Any:
     return column(meaning, unit, definition, "esd")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class CurvesColumns:
     """The ESD as arrays."""
 

@@ -10,7 +10,7 @@ from ww_static.columns.column import metric
 _metric = partial(metric, "default")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class FitColumns:
     """The fit of the tail."""
 

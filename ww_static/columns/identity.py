@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ww_static.columns.column import column
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class IdentityColumns:
     """The tensor that a row is about, and the sizes of its matrices."""
 

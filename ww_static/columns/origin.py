@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ww_static.columns.column import column
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class OriginColumns:
     """How the row was made."""
 

@@ -11,7 +11,7 @@ from ww_static.columns.column import column, metric
 _compared = partial(metric, "compare")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class PairColumns:
     """Who is compared with whom."""
 
@@ -43,7 +43,7 @@ class PairColumns:
     phase_old: str | None = column("phase of the old tensor")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class DifferenceColumns:
     """What is compared: a is the old tensor, b the new one, dW = Wb - Wa of the stored weights."""
 
@@ -93,7 +93,7 @@ class DifferenceColumns:
     dw_align: float | None = _compared("share of the norm of dW between the 10 leading vectors of Wa", "dw_align.v1")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class ComparedColumns:
     """How a row of a comparison was made."""
 

@@ -10,7 +10,7 @@ from ww_static.columns.column import metric
 _random = partial(metric, "randomize")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class RandomizedColumns:
     """The permuted matrices."""
 

@@ -10,7 +10,7 @@ from ww_static.columns.column import metric
 _tail = partial(metric, "tail")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class VariantsColumns:
     """Other fits of the tail."""
 

@@ -10,7 +10,7 @@ from ww_static.columns.column import metric
 _vectors = partial(metric, "vectors")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class VectorsColumns:
     """Eigenvectors of X on the side of length M, those below xmin (bulk) and from xmin on (tail)."""
 

@@ -109,9 +109,10 @@ def _add_tiles(X: NDArray[Any], block: NDArray[Any]) -> None:
 
 def mirror(X: NDArray[Any]) -> None:
     """Makes a matrix symmetric in place: its lower triangle becomes that of the upper one."""
+    below = np.tri(_MIRRORED, k=-1, dtype=bool)
     for start in range(0, len(X), _MIRRORED):
         stop = min(start + _MIRRORED, len(X))
         for other in range(0, start, _MIRRORED):
             X[start:stop, other : other + _MIRRORED] = X[other : other + _MIRRORED, start:stop].T
-        tile = X[start:stop, start:stop]
-        tile[:] = np.triu(tile) + np.triu(tile, 1).T
+        tile, size = X[start:stop, start:stop], stop - start
+        np.copyto(tile, tile.T.copy(), where=below[:size, :size])

@@ -97,16 +97,17 @@ def _dealt(first: NDArray[Any], rest: Iterable[NDArray[Any]], count: int, genera
     sizes = np.zeros(_STACKS, np.intp)
     for start in range(0, count, _HAND):
         sizes += np.bincount(_stacks(generator, min(_HAND, count - start)), minlength=_STACKS)
-    places = np.concatenate([[0], np.cumsum(sizes)])
+    places = [0, *np.cumsum(sizes).tolist()]
     result = np.empty(count, first.dtype)
-    filled = places[:-1].copy()
+    filled = places[:-1]
     for hand in _hands(first, rest):
-        stacks = _stacks(dealer, len(hand))
-        dealt = hand[np.argsort(stacks, kind="stable")]  # of bytes: a radix sort
-        ends = np.cumsum(np.bincount(stacks, minlength=_STACKS))
-        for stack, (begin, end) in enumerate(zip(np.concatenate([[0], ends[:-1]]), ends, strict=True)):
-            result[filled[stack] : filled[stack] + end - begin] = dealt[begin:end]
-            filled[stack] += end - begin
+        dealt, ends = _by_stack(hand, _stacks(dealer, len(hand)))
+        begin = 0
+        for stack, end in enumerate(ends):
+            place = filled[stack]
+            filled[stack] = place + end - begin
+            result[place : filled[stack]] = dealt[begin:end]
+            begin = end
     for begin, end in pairwise(places):
         packed = np.empty(end - begin, np.uint64)
         _pack(result[begin:end], packed, generator)
@@ -114,13 +115,27 @@ def _dealt(first: NDArray[Any], rest: Iterable[NDArray[Any]], count: int, genera
     return result
 
 
+def _by_stack(hand: NDArray[Any], stacks: NDArray[np.uint8]) -> tuple[NDArray[Any], list[int]]:
+    """The values of a hand, those of a stack together and in their order, and where each stack ends."""
+    order = stacks.astype(np.uint32)  # numbers that all differ are sorted in a third of the time of a stable sort of bytes
+    order *= np.uint32(_HAND)
+    order += np.arange(len(hand), dtype=np.uint32)
+    order.sort()
+    ends = np.searchsorted(order, np.arange(1, _STACKS + 1, dtype=np.uint32) * np.uint32(_HAND))
+    order &= np.uint32(_HAND - 1)
+    return hand.take(order, mode="clip"), ends.tolist()
+
+
 def _stacks(generator: np.random.Generator, count: int) -> NDArray[np.uint8]:
     """A stack for each of some values. Whole hands are drawn, so that two passes draw the same."""
-    return np.frombuffer(generator.bytes(_HAND), np.uint8)[:count]
+    drawn = generator.integers(
+        0, 2**64 - 1, _HAND // 8, np.uint64, endpoint=True
+    )  # half the time of `bytes`, which are the same
+    return drawn.astype("<u8", copy=False).view(np.uint8)[:count]
 
 
 def _hands(first: NDArray[Any], rest: Iterable[NDArray[Any]]) -> Iterable[NDArray[Any]]:
-    """The same values in pieces of exactly 2^18, the last one shorter."""
+    """The same values in pieces of `_HAND`, the last one shorter."""
     waiting, held = [first], len(first)
     for block in rest:
         waiting.append(block)

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from ww_static.spectral import lanczos, lapack
 from ww_static.spectral.eigen import Spectrum, spectrum_of_blocks
-from ww_static.spectral.gram import Blocks, block_rows, gram, mirror
+from ww_static.spectral.gram import Blocks, gram, mirror
 
 SMALL = 256  # columns up to which all eigenvalues cost no more than the largest
 _GRAM = 1024  # columns up to which X is formed: products with it cost less than passes over W
 _RESIDUAL = 1e-4  # of a vector v of Lanczos: ||W v||^2 is then known to 1e-6, its square over the gap to the next value
 _FAR = 1e3  # lambda_max over the edge, above which the rounding of X in single precision, 1e-6 lambda_max, may hide the edge
 _CACHED = 2**18  # elements of W that stay in the processor's cache between W v and W^T (W v)
+_ROWS = 512  # of a block in double precision at least: with fewer, reading and writing X would cost more than the products
 
 Vector = NDArray[np.float64]
 Single = NDArray[np.float32]
@@ -49,12 +50,12 @@ class Matrix:
         return n, m
 
     def blocks(self) -> Iterator[NDArray[np.float64]]:
-        """Row blocks in float64."""
-        return (self.widened(rows) for rows in self._rows(block_rows(self.shape[1])))
+        """Row blocks in float64. `map` lets go of one before it makes the next; a generator expression would not."""
+        return map(self.widened, self._rows(max(_ROWS, _CACHED // self.shape[1])))
 
     def narrow_blocks(self, elements: int) -> Iterator[NDArray[np.float32]]:
         """Row blocks of about so many elements in float32."""
-        return (self.narrowed(rows) for rows in self._rows(max(1, elements // self.shape[1])))
+        return map(self.narrowed, self._rows(max(1, elements // self.shape[1])))
 
     def _rows(self, count: int) -> Iterable[NDArray[Any]]:
         return (self.stored[start : start + count] for start in range(0, len(self.stored), count))
@@ -124,7 +125,7 @@ def upper_end(W: Matrix, edge: float, generator: np.random.Generator, backend: s
             sums.product, W.shape[1], generator, math.inf if sums.X is not None else limit, _RESIDUAL, dtype=np.float32
         )
         if top is not None:
-            largest = sum(float(np.square(block @ top.vectors[0]).sum()) for block in W.blocks())
+            largest = _squared_length(W, top.vectors[0])
         if top is not None and largest <= _FAR * edge:
             above = 0
             if largest > edge:
@@ -177,7 +178,11 @@ def _centered_exact(W: Matrix, edge: float, backend: str) -> int:
     """The same from all eigenvalues."""
     n, m = W.shape
     mean = float(_column_sums(W.blocks(), m).sum()) / (n * m)
-    found = _spectrum(lambda: (np.subtract(block, mean, out=block) for block in W.blocks()), W.shape, backend)
+
+    def less(block: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.subtract(block, mean, out=block)
+
+    found = _spectrum(lambda: map(less, W.blocks()), W.shape, backend)
     return _count(found.eigenvalues, edge)
 
 
@@ -221,7 +226,17 @@ def _column_sums(blocks: Iterable[NDArray[Any]], m: int) -> Vector:
     sums = np.zeros(m)
     for block in blocks:
         sums += np.ones(len(block), block.dtype) @ block
+        del block  # else it would be held while the next one is made
     return sums
+
+
+def _squared_length(W: Matrix, v: Vector) -> float:
+    """||W v||^2 in double precision."""
+
+    def squared(block: NDArray[np.float64]) -> float:
+        return float(np.square(block @ v).sum())
+
+    return sum(map(squared, W.blocks()))
 
 
 def _spectrum(blocks: Blocks, shape: tuple[int, int], backend: str) -> Spectrum:
