@@ -16,6 +16,7 @@ from ww_static.version import __version__ as __version__
 if TYPE_CHECKING:
     from ww_static import theory
     from ww_static.api import analyze, describe
+    from ww_static.auditing import audit
     from ww_static.calibration import calibrate
     from ww_static.comparing import compare
     from ww_static.dtypes import widen
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     )
     from ww_static.executors import InlineExecutor, WorkerExecutor
     from ww_static.listing import Listing
+    from ww_static.policies.judgement import Judgement
+    from ww_static.policies.policy import Policy
     from ww_static.protocol import Checkpoint, Extent, Finding, FolderReader, Limits, ModelFile, Reader, TensorSpec
     from ww_static.results import Result
     from ww_static.seam import OpenCheckpoint
@@ -57,7 +60,7 @@ _PLACES = {
     "matrix_entropy": "spectral.ranks", "FolderReader": "protocol", "ModelFile": "protocol",
     "InlineExecutor": "executors", "WorkerExecutor": "executors", "WorkerDiedError": "errors",
     "Listing": "listing", "theory": "theory:*", "calibrate": "calibration",
-    "sharpen": "transforming", "smooth": "transforming",
+    "sharpen": "transforming", "smooth": "transforming", "audit": "auditing", "Policy": "policies.policy", "Judgement": "policies.judgement",
 }  # fmt: skip
 
 __all__ = [
@@ -65,7 +68,7 @@ __all__ = [
     "LimitError", "Limits",
     "Missing", "ModelFile", "NonFiniteError", "NotConvergedError", "OpenCheckpoint", "Reader", "ReaderError", "Result",
     "Spectrum", "TailFit", "TensorSpec", "UnknownFormatError", "UnsafeFileError", "UsageError",
-    "WorkerDiedError", "WorkerExecutor", "WWStaticError", "analyze", "calibrate",
+    "WorkerDiedError", "WorkerExecutor", "WWStaticError", "Judgement", "Policy", "analyze", "audit", "calibrate",
     "compare", "describe", "detx", "effective_rank", "hard_rank", "matrix_entropy", "open", "sharpen", "smooth", "spectrum", "stable_rank",
     "tail", "theory", "trend", "Listing", "widen",
 ]  # fmt: skip

@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from typing import Any
 
 from ww_static import engine, executors, planning
-from ww_static.api import Paths, analyze_sources, paths_of, settings_of
+from ww_static.api import Paths, analyze_sources, paths_of, settings_of, texts
+from ww_static.errors import UsageError
 from ww_static.models import Source
 from ww_static.options import Options
 from ww_static.plan import Settings
@@ -30,18 +32,26 @@ PROFILES = {
 }
 
 
+def options_of(profile: str, metrics: Sequence[str] = (), seed: int = 0) -> Options:
+    """What a profile computes, and further groups of columns."""
+    chosen = PROFILES[profile]
+    return replace(chosen, metrics=(*chosen.metrics, *metrics), seed=seed)
+
+
 def audit(
-    paths: Paths,
+    paths: Paths | Result,
     *,
     policy: Policy | str | os.PathLike[str] | None = None,
     baseline: str | os.PathLike[str] | None = None,
     strict: bool = False,
+    metrics: str | Sequence[str] = (),
     seed: int = 0,
     jobs: int | str = 1,
     max_memory: int | str | None = None,
     readers: Sequence[str] | None = None,
     limits: Limits | None = None,
     timeout: float = 30.0,
+    time_budget: float | None = None,
     executor: Executor | None = None,
     progress: Callable[[engine.Progress], None] | None = None,
 ) -> Result:
@@ -52,7 +62,8 @@ def audit(
         policy: a file, or what one makes; None for the defaults. No file is searched for.
         baseline: an earlier result to compare with: the JSON document of an audit or an analysis, or a layers table as Parquet.
         strict: a baseline of other options, or of another major version, is an error.
-        seed, jobs, max_memory, readers, limits, timeout, executor, progress: as for `analyze`.
+        metrics: groups of columns beside those of the profile, for instance ``bootstrap``, which gives drift of alpha an interval.
+        seed, jobs, max_memory, readers, limits, timeout, time_budget, executor, progress: as for `analyze`.
 
     Returns:
         The layer rows; `findings` are those of the audit, `judgement` and `exit_code` what they mean.
@@ -61,23 +72,31 @@ def audit(
         UsageError: an option means nothing.
     """
     chosen = policy if isinstance(policy, Policy) else Policy() if policy is None else load(os.fspath(policy))
-    options = replace(PROFILES[chosen.profile], seed=seed)
-    settings = settings_of(jobs, max_memory or chosen.limits.memory, readers, limits, timeout, chosen.limits.seconds)
-    before = baseline_of(None if baseline is None else os.fspath(baseline), False, chosen, paths_of(paths), options, strict)
+    named = [] if isinstance(paths, Result) else paths_of(paths)
+    options = options_of(chosen.profile, texts(metrics), seed)
+    asked = paths.parameters if isinstance(paths, Result) else json.loads(options.canonical())
+    before = baseline_of(None if baseline is None else os.fspath(baseline), False, chosen, named, asked, strict)
+    if isinstance(paths, Result):
+        if paths.table != "layers":
+            raise UsageError(f"an audit judges the rows of an analysis, not a table of {paths.table}")
+        return judged(paths, chosen, datetime.date.today(), before)
+    settings = settings_of(
+        jobs, max_memory or chosen.limits.memory, readers, limits, timeout, time_budget or chosen.limits.seconds
+    )
     with executors.hired(engine.most_workers(settings, options), executor) as crew:
-        sources = planning.locate(paths_of(paths), settings, crew)
+        sources = planning.locate(named, settings, crew)
         return audit_sources(sources, chosen, options, settings, crew, progress=progress, baseline=before)
 
 
 def baseline_of(
-    named: str | None, without: bool, policy: Policy, paths: Sequence[str], options: Options, strict: bool
+    named: str | None, without: bool, policy: Policy, paths: Sequence[str], parameters: Mapping[str, Any], strict: bool
 ) -> Baseline | None:
     """The baseline of a run, read and checked before anything else is.
 
     Args:
         named: the file, when the command names one.
         without: whether one of the policy is passed over.
-        policy, paths, options: of the run.
+        policy, paths, parameters: of the run.
         strict: refuse one of other options.
 
     Raises:
@@ -85,7 +104,7 @@ def baseline_of(
     """
     baseline = stored.chosen(named, without, policy, paths)
     if baseline is not None and strict:
-        stored.refuse_other_options(baseline, json.loads(options.canonical()))
+        stored.refuse_other_options(baseline, parameters)
     return baseline
 
 

@@ -12,6 +12,7 @@ from ww_static.cli_options import (
     Color,
     ColorOption,
     FailOnOption,
+    FurtherMetricsOption,
     IgnoreOption,
     JobsOption,
     MaxMemoryOption,
@@ -57,6 +58,7 @@ def audit(
     write_baseline: WriteBaselineOption = None,
     no_baseline: NoBaselineOption = False,
     strict: StrictOption = False,
+    metrics: FurtherMetricsOption = None,
     seed: SeedOption = 0,
     jobs: JobsOption = "auto",
     max_memory: MaxMemoryOption = None,
@@ -76,7 +78,7 @@ def audit(
     ww-static audit models/ --policy ww-static.toml --fail-on warn
     """  # noqa: D301  (a backslash b keeps the lines apart)
     starting.begin()
-    from dataclasses import replace
+    import json
 
     from ww_static import auditing, delivery, engine, executors, planning
     from ww_static.policies import discovery
@@ -89,11 +91,11 @@ def audit(
         on_unreadable=on_unreadable, on_inconclusive=on_inconclusive, on_lfs_pointers=on_lfs_pointers,
         select=split(select), ignore=split(ignore),
     )  # fmt: skip
-    options = replace(auditing.PROFILES[policy.profile], seed=seed)
+    options = auditing.options_of(policy.profile, split(metrics), seed)
     settings = settings_of(jobs, max_memory or policy.limits.memory, readers, timeout, time_budget or policy.limits.seconds)
     delivery.check_outputs(output, output_format.value, audited=True)
     delivery.check_baseline(write_baseline)
-    before = auditing.baseline_of(baseline, no_baseline, policy, named, options, strict)
+    before = auditing.baseline_of(baseline, no_baseline, policy, named, json.loads(options.canonical()), strict)
     lines = delivery.Lines() if output_format is AuditFormat.JSONL and not output else None
     with executors.hired(engine.most_workers(settings, options), wait=False) as crew, display(progress.value, quiet) as shown:
         sources = planning.locate(named, settings, crew)

@@ -149,6 +149,14 @@ MetricsOption = Annotated[
         help="Column groups: default, tail, alternatives, randomize, vectors, bootstrap, gof, esd, all.",
     ),
 ]
+FurtherMetricsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="GROUP,...",
+        help="Column groups beside those of the profile, e.g. bootstrap: an interval for drift.",
+    ),
+]
 EsdNormOption = Annotated[str, typer.Option("--esd-norm", metavar="none|1/N", help="Eigenvalues of W^T W, or divided by N.")]
 EsdOption = Annotated[str, typer.Option("--esd", metavar="none|f64|f32", help="Keep eigenvalues and their curves in the rows.")]
 FitOption = Annotated[
