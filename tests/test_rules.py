@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from dataclasses import replace
 from typing import Any
@@ -12,8 +11,6 @@ import pytest
 
 from support import ROOT
 from ww_static.codes import CODES
-from ww_static.policies.judgement import judge
-from ww_static.policies.policy import Policy
 from ww_static.rows import FindingRow, LayerRow
 from ww_static.rules.catalogue import RULES
 from ww_static.rules.files import CODE_OF, NOBODYS
@@ -82,12 +79,6 @@ EMBEDDING = row(name="embed.weight", kind="embedding")
 # code -> models that it reports: its rows, and the findings of its readers
 POSITIVE: dict[str, list[tuple[tuple[LayerRow, ...], tuple[FindingRow, ...]]]] = {
     **{code: [((SOUND,), (of(category),))] for category, code in CODE_OF.items()},
-    "WW002": [
-        ((SOUND,), (of("quantized", True),)),
-        ((skipped("integer_tensor", name="a.weight", dtype="I8"),), ()),
-        ((skipped("integer_tensor", name="a.kernel:0", dtype="U8"),), ()),
-        ((skipped("integer_tensor", name="a.qweight", dtype="I32"),), ()),
-    ],
     "WW101": [
         ((row(n_nan=1, status="failed", reason="nonfinite", has_esd=False),), ()),
         ((vector(n_inf=1),), ()),
@@ -113,13 +104,6 @@ POSITIVE: dict[str, list[tuple[tuple[LayerRow, ...], tuple[FindingRow, ...]]]] =
 }  # fmt: skip
 # code -> models that look like the above and are left alone; the sound matrix is one for each
 NEGATIVE: dict[str, list[tuple[LayerRow, ...]]] = {
-    "WW002": [
-        (skipped("integer_tensor", name="embeddings.position_ids", dtype="I64"),),
-        (skipped("integer_tensor", name="a.weight", dtype="I64"),),
-        (skipped("integer_tensor", name="a.mask", dtype="I8"),),
-        (skipped("integer_tensor", name="a.weight", dtype="BOOL"),),
-        (replace(skipped("integer_tensor", name="a.weight", dtype="I8"), shape=(64, 1)),),
-    ],
     "WW101": [
         (vector(n_inf=190, abs_max=0.0, kind="buffer"),),
         (row(n_inf=1000, abs_max=0.0, status="failed"),),
@@ -222,15 +206,3 @@ def test_defects_are_errors_and_thresholds_on_spectra_are_not() -> None:
 def test_a_setting_out_of_its_range_is_refused(code: str, setting: str, value: float) -> None:
     with pytest.raises(msgspec.ValidationError, match=setting):
         msgspec.convert({setting: value}, RULES[code].settings)
-
-
-def test_codes_without_scales_make_a_model_inconclusive_and_uncovered() -> None:
-    rows = (
-        SOUND,
-        skipped("integer_tensor", name="b.weight", dtype="I8"),
-        skipped("integer_tensor", name="c.weight", dtype="I8"),
-    )
-    judgement = judge(rows, (), (), Policy(), datetime.date(2026, 1, 1))
-    assert [(one.code, one.name) for one in judgement.findings] == [("WW002", "b.weight"), ("WW002", "c.weight")]
-    assert judgement.exit_code == 3
-    assert found("WW010", *rows[1:])[0].value == 0.0

@@ -63,7 +63,7 @@ def _leaves_out(finding: Finding) -> bool:
 
 def planned_findings(plan: Plan) -> list[FindingRow]:
     """What the header alone shows: tensors that nobody can read yet, and models with nothing to analyse."""
-    rows = [LayerRow(name=view.spec.name, kind=view.kind, status="skipped", reason=view.reason, dtype=view.spec.dtype, shape=view.spec.shape,
+    rows = [LayerRow(name=view.spec.name, kind=view.kind, kind_source=view.kind_source, status="skipped", reason=view.reason, dtype=view.spec.dtype, shape=view.spec.shape,
                      message=view.message, has_esd=view.reason is None) for view in plan.views]  # fmt: skip
     skipped = [row for row in rows if row.reason is not None and row.reason in INCONCLUSIVE]
     found = row_findings(plan, skipped) if skipped and any(row.has_esd for row in rows) else row_findings(plan, rows)
@@ -139,6 +139,8 @@ def _words(row: LayerRow) -> str:
     if row.reason == "nonfinite":
         return f"{row.n_nan} NaN and {row.n_inf} infinite of {row.numel} elements"
     if row.reason == "quantized":
+        if row.kind_source == "name":
+            return f"{row.dtype} codes by their name, without scales beside them"
         return f"{row.dtype} codes with scales beside them, decoder not available in this release"
     if row.reason == "integer_tensor":
         return f"{row.dtype} values are codes or indices, not weights"

@@ -65,6 +65,7 @@ _LORA = re.compile(
 )
 _STATE_SPACE = re.compile(r"(?:^|[./])A_log$")
 _WEIGHT = re.compile(r"(?:^|[._/])(?:weight|kernel)$")
+_PACKED = re.compile(r"(?:^|[._/])(?:qweight|weight_packed)$")  # codes of several elements in one integer
 _CONV = re.compile(r"conv|downsample|depthwise", re.IGNORECASE)
 _TRANSPOSED = re.compile(r"transpose|deconv", re.IGNORECASE)
 _EXPERTS = re.compile(r"(?:^|[._/])experts?(?=[._/]|$)|_exps(?=[._/]|$)")
@@ -217,7 +218,8 @@ def _not_float(spec: TensorSpec, tensors: Mapping[str, TensorSpec], facts: Facts
     if family in ("integer", "boolean") and _in_graph(spec) and spec.role is None:
         return Kind("buffer", "graph", "high", "buffer")  # axes, shapes and indices of operators
     weight = _WEIGHT.search(_bare(spec.name)) or (spec.layout == "keras" and spec.role not in (None, "bias"))
-    if storage_dtype(spec.dtype).bits == 8 and family == "integer" and len(spec.shape) > 1 and weight:
+    codes = (storage_dtype(spec.dtype).bits <= 8 and weight) or _PACKED.search(spec.name)
+    if family == "integer" and len(spec.shape) > 1 and codes:
         return Kind("dense", "name", "medium", "quantized")  # codes of a weight whose scale is nowhere
     if family in ("integer", "boolean"):
         return Kind("buffer", "file", "medium", "integer_tensor")

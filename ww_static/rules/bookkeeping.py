@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from ww_static.dtypes import DTYPES
 from ww_static.rows import LayerRow
-from ww_static.rules.files import lacks_scale
 from ww_static.rules.rule import Evidence, Found, Rule, Setting, Share, Warn
 
 
@@ -26,7 +25,7 @@ def _covered(evidence: Evidence, settings: Coverage) -> Iterable[Found]:
     for row in evidence.tensors():
         if row.tied_to is not None:
             continue
-        if row.name in unread or lacks_scale(row):
+        if row.name in unread:
             left_out += _bytes(row)
         elif row.status in ("success", "failed") or row.reason == "profile":
             analysed += _bytes(row)

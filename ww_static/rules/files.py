@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 
-from ww_static.dtypes import storage_dtype
 from ww_static.rows import FindingRow, LayerRow
-from ww_static.rules.rule import Evidence, Found, Info, Outcome, Rule, Setting, Warn, found_in
+from ww_static.rules.rule import Evidence, Found, Info, Outcome, Rule, Setting, Warn
 
 # Category of an error or of a finding of a reader -> the code that reports it. What is not listed is WW001 as an error.
 CODE_OF = {
@@ -32,9 +30,6 @@ NOBODYS = {
     "bad_config": "the model is read without what its configuration would have said",
     "hard_link": "caches and package managers make hard links of their own files",
 }
-# The last component of the name of a weight; those of packed codes may be wider integers.
-_WEIGHT = re.compile(r"(?:^|[./_])(?:weight|kernel|w)(?:[._]?(?:quantized|int8|q))?(?::\d+)?$", re.IGNORECASE)
-_PACKED = re.compile(r"(?:^|[./_])(?:qweight|weight_packed|packed_weight|weight_quantized)(?::\d+)?$", re.IGNORECASE)
 
 
 def _of(code: str) -> Callable[[Evidence, Setting], Iterable[Found]]:
@@ -49,24 +44,6 @@ def _of(code: str) -> Callable[[Evidence, Setting], Iterable[Found]]:
                 yield _seen(finding)
 
     return check
-
-
-def _unsupported(evidence: Evidence, settings: Setting) -> Iterable[Found]:
-    """What readers could not decode, and integers that look like the codes of a weight whose scales are lost."""
-    yield from _of("WW002")(evidence, settings)
-    for row in evidence.tensors():
-        if lacks_scale(row):
-            message = f"{row.dtype} codes named like a weight, without a scale beside them"
-            yield found_in(row, message, category="quantized", outcome="inconclusive")
-
-
-def lacks_scale(row: LayerRow) -> bool:
-    """Whether an integer matrix looks like the codes of a weight; with scales beside them its reason would be another."""
-    if row.reason != "integer_tensor" or row.dtype is None or sum(size > 1 for size in row.shape or ()) < 2:
-        return False
-    storage, name = storage_dtype(row.dtype), row.name or ""
-    narrow = storage.family == "integer" and storage.bits <= 8
-    return storage.family == "integer" and bool(_PACKED.search(name) or (narrow and _WEIGHT.search(name)))
 
 
 def _code(category: str | None) -> str:
@@ -104,12 +81,9 @@ FILE_RULES = (
     _rule("WW001", "unreadable", "A file could not be read, or holds nothing to analyse",
           "A limit may be too low for an honest file; a file without matrices, such as one of scales, may be meant so.",
           "Look at the message; raise the limit that it names, or fetch the file again."),
-    Rule("WW002", "unsupported", "A tensor could not be analysed, so that nobody knows what is in it",
-         f"categories {_categories('WW002')}; or a matrix of integers of 8 bits or less named like a weight (or one named like packed codes) "
-         "that has no scales beside it",
-         "The tensor may be harmless; nobody has looked. A table of small integers may be named like a weight.",
-         "Fetch the file with its scales, use a release that decodes it, or name what is known to be fine in a suppression.",
-         Setting, _unsupported),
+    _rule("WW002", "unsupported", "A tensor could not be analysed, so that nobody knows what is in it",
+          "The tensor may be harmless; nobody has looked. A table of small integers may be named like a weight.",
+          "Fetch the file with its scales, use a release that decodes it, or name what is known to be fine in a suppression."),
     _rule("WW003", "malformed", "A file is not what its format says", "Some writers leave harmless bytes behind.",
           "Fetch the file again, or write it again with the library of its format."),
     _rule("WW004", "unsafe-pickle", "A pickle would call or build something that is no tensor", "A training state may hold objects of its own classes.",

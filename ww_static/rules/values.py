@@ -84,21 +84,28 @@ def _constant(evidence: Evidence, _: Setting) -> Iterable[Found]:
 
 def _collapsed(evidence: Evidence, settings: RankCollapse) -> Iterable[Found]:
     for row in evidence.rows:
-        evals = row.num_evals or 0
-        if not row.has_esd and row.rank_sample is not None and is_matrix(row) and (row.zero_fraction or 0.0) < 0.5:
-            limit = settings.min_rank_share * _SAMPLE
-            if row.rank_sample < limit and row.min != row.max:
-                message = f"rank {row.rank_sample} of {_SAMPLE} of its rows and columns"
-                yield found_in(row, message, metric="rank_sample", value=row.rank_sample, limit=limit)
-        if evals < settings.min_evals or row.kind == "lora_delta" or row.abs_max == 0 or row.min == row.max:
-            continue
-        limit = max(settings.min_rank_share * evals, 1.5)
-        ranks = {"matrix_rank": row.matrix_rank, "erank_sigma": row.erank_sigma}
-        for metric, rank in ranks.items():
-            if rank is not None and rank < limit:
-                message = f"{'rank' if metric == 'matrix_rank' else 'effective rank'} {rank:.4g} of {evals}"
-                yield found_in(row, message, metric=metric, value=rank, limit=limit)
-                break
+        if row.kind != "lora_delta" and row.abs_max != 0 and row.min != row.max:
+            yield from _of_spectrum(row, settings) if row.has_esd else _of_sample(row, settings)
+
+
+def _of_spectrum(row: LayerRow, settings: RankCollapse) -> Iterable[Found]:
+    evals = row.num_evals or 0
+    limit = max(settings.min_rank_share * evals, 1.5)
+    if evals < settings.min_evals:
+        return
+    if row.matrix_rank is not None and row.matrix_rank < limit:
+        yield found_in(row, f"rank {row.matrix_rank} of {evals}", metric="matrix_rank", value=row.matrix_rank, limit=limit)
+    elif row.erank_sigma is not None and row.erank_sigma < limit and (extremity(row) or 0.0) <= Extreme().max_ratio:
+        message = f"effective rank {row.erank_sigma:.4g} of {evals}"
+        yield found_in(row, message, metric="erank_sigma", value=row.erank_sigma, limit=limit)
+
+
+def _of_sample(row: LayerRow, settings: RankCollapse) -> Iterable[Found]:
+    limit = settings.min_rank_share * _SAMPLE
+    sparse = (row.zero_fraction or 0.0) >= 0.5  # the rank of a few zeros and others says nothing
+    if row.rank_sample is not None and row.rank_sample < limit and is_matrix(row) and not sparse:
+        message = f"rank {row.rank_sample} of {_SAMPLE} of its rows and columns"
+        yield found_in(row, message, metric="rank_sample", value=row.rank_sample, limit=limit)
 
 
 def extremity(row: LayerRow) -> float | None:
@@ -147,8 +154,8 @@ VALUE_RULES = (
          "A table may be constant on purpose.", "Look at how the file was saved.", Setting, _constant),
     Rule("WW104", "rank-collapse", "A matrix has almost no rank",
          "matrix_rank, or erank_sigma = exp(-sum p ln p) with p = sigma/sum sigma, below max(min_rank_share num_evals, 1.5); "
-         "the second sees a low rank that rounding to float32 or bfloat16 hides from the first. Where a profile takes no spectrum: rank_sample < 64 min_rank_share, unless half of the elements are zero. Products of adapters are not judged",
-         "A matrix may be the product of two small ones by construction; one huge element (WW105) can look like one direction.",
+         "the second sees a low rank that rounding to float32 or bfloat16 hides from the first, and is not asked where a huge element (WW105) holds most of it. Where a profile takes no spectrum: rank_sample < 64 min_rank_share, unless half of the elements are zero. Products of adapters are not judged",
+         "A matrix may be the product of two small ones by construction.",
          "Look at the training; suppress it where it is meant.", RankCollapse, _collapsed),
     Rule("WW105", "extreme-elements", "Single elements are far larger than all others",
          "S/sqrt(m2 - m4/S^2) > max_ratio, with S = max |x - mean|, m2 = std^2, m4 = (excess_kurtosis + 3) m2^2, both over the elements that are not zero; "
