@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from ww_static.auditing import audit
 from ww_static.policies.policy import Policy
 from ww_static.results import Result
 from ww_static.rows import FindingRow
+
+if TYPE_CHECKING:
+    from fixtures.defects import Planted
 
 defects = load_module(ROOT / "fixtures" / "defects.py", "fixture_defects")
 SEED = 20
@@ -27,13 +31,13 @@ def errors(result: Result) -> list[tuple[str | None, str | None, str | None]]:
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> list[defects.Planted]:
+def planted(tmp_path_factory: pytest.TempPathFactory) -> list[Planted]:
     folder = tmp_path_factory.mktemp("defects")
     return [*defects.of_values(folder, SEED), *defects.of_files(folder, SEED)]
 
 
 @pytest.fixture(scope="module")
-def found(planted: list[defects.Planted]) -> dict[str, list[FindingRow]]:
+def found(planted: list[Planted]) -> dict[str, list[FindingRow]]:
     """The findings of one audit of all damaged files, by the name of the file."""
     by_file: dict[str, list[FindingRow]] = {one.path.name: [] for one in planted}
     assert len(by_file) == len(planted)
@@ -42,15 +46,13 @@ def found(planted: list[defects.Planted]) -> dict[str, list[FindingRow]]:
     return by_file
 
 
-def test_the_corpus_holds_every_defect_in_every_format_that_can_hold_it(planted: list[defects.Planted]) -> None:
+def test_the_corpus_holds_every_defect_in_every_format_that_can_hold_it(planted: list[Planted]) -> None:
     made = {(one.defect, one.format) for one in planted}
     assert made >= {(defect, kind) for defect in (*defects.DEFECTS, "lfs_pointer") for kind in defects.FORMATS}
     assert {"truncated_shard", "exchanged_shards", "truncated", "unsafe_pickle"} <= {defect for defect, _ in made}
 
 
-def test_every_defect_is_found_under_its_code_on_its_tensor(
-    planted: list[defects.Planted], found: dict[str, list[FindingRow]]
-) -> None:
+def test_every_defect_is_found_under_its_code_on_its_tensor(planted: list[Planted], found: dict[str, list[FindingRow]]) -> None:
     for one in planted:
         reported = found[one.path.name]
         matching = [
@@ -59,7 +61,7 @@ def test_every_defect_is_found_under_its_code_on_its_tensor(
         assert len(matching) == 1, (one, [(row.code, row.name, row.message) for row in reported])
 
 
-def test_nothing_but_the_defect_is_an_error(planted: list[defects.Planted], found: dict[str, list[FindingRow]]) -> None:
+def test_nothing_but_the_defect_is_an_error(planted: list[Planted], found: dict[str, list[FindingRow]]) -> None:
     for one in planted:
         others = [row for row in found[one.path.name] if row.severity == "error" and row.code != one.code]
         assert not [row for row in others if row.code != "WW010"], (one, others)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -186,18 +187,12 @@ def test_tensors_that_are_no_weights_do_not_count_in_the_coverage() -> None:
     assert judge((SOUND, table), (), (), Policy(), TODAY).findings == ()
 
 
-def test_codes_without_scales_and_values_that_a_profile_read_count_in_the_coverage() -> None:
-    def covered(other: LayerRow) -> bool:
-        return not any(one.code == "WW010" for one in judge((SOUND, other), (), (), Policy(), TODAY).findings)
-
-    lost = LayerRow(
-        name="a.weight", status="skipped", reason="integer_tensor", numel=10**6, shape=(1000, 1000), **{**COMMON, "dtype": "I8"}
-    )
+def test_codes_that_nobody_decodes_and_values_that_a_profile_read_count_in_the_coverage() -> None:
+    codes = replace(CODES_OF, dtype="I8", numel=10**6)
     large = LayerRow(name="b.weight", status="skipped", reason="profile", numel=10**9, **COMMON)
-    assert not covered(lost)
-    assert covered(large)
-    assert judge((SOUND, lost, large), (), (), Policy(select=("WW010",), on_inconclusive="warn"), TODAY).exit_code == 0
-    assert judge((SOUND, lost), (), (), Policy(select=("WW010",), on_inconclusive="warn"), TODAY).exit_code == 1
+    policy = Policy(select=("WW010",), on_inconclusive="warn")
+    assert judge((SOUND, codes), (UNDECODED,), (), policy, TODAY).exit_code == 1
+    assert judge((SOUND, codes, large), (UNDECODED,), (), policy, TODAY).exit_code == 0
 
 
 def test_whatever_is_inconclusive_or_unreadable_fails_under_any_category() -> None:
