@@ -20,7 +20,7 @@ def check_outputs(output: Sequence[str] | None, stdout: str, *, audited: bool = 
     for path in output or ():
         kind = writers.format_of(path)
         if kind in writers.OF_AUDITS and not audited:
-            writers.refuse(kind, path)
+            raise UsageError(f"output '{path}': {writers.unaudited(kind)}")
         folder = path if kind == "folder" else os.path.dirname(os.path.abspath(path))
         if kind != "folder" and not os.path.isdir(folder):
             raise UsageError(f"output '{path}': there is no folder '{folder}'")
@@ -115,7 +115,7 @@ def _complain(result: Tables, sources: Sequence[Source], everything: bool) -> No
     named = {source.model_id: source.path for source in sources}
     for row in result.rows:
         if row.status == "error":
-            print(f"{escape(named[row.model_id])}: {row.category}: {escape(row.message)}", file=sys.stderr)
+            print(f"{escape(named[row.model_id])}: {escape(row.category)}: {escape(row.message)}", file=sys.stderr)
     for finding in result.finding_rows:
         if everything and finding.inconclusive:
             shown = named.get(finding.model_id or "", finding.file)

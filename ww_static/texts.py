@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ww_static.errors import escape
+
 # What no Markdown dialect turns into anything: no markup, no link, no mention, no issue, no commit, no emoji.
 _PLAIN = re.compile(r"(?:[A-Za-z0-9 .,;()=%+/'-]|:(?= )|(?<=[A-Za-z0-9])_(?=[A-Za-z0-9]))*")
 _REFERENCE = re.compile(r"\b(?:[0-9a-f]{7,40}\b|GH-\d|www\.)", re.IGNORECASE)
@@ -33,7 +35,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def wrapped(text: str, width: int, indent: int) -> str:
-    """`text` on lines of at most `width` terminal columns, all but the first indented."""
+    """Escaped `text` on lines of at most `width` terminal columns, all but the first indented."""
     from rich.cells import cell_len, chop_cells
 
     first, *words = text.lstrip(" ").split(" ")
@@ -43,8 +45,7 @@ def wrapped(text: str, width: int, indent: int) -> str:
         if cell_len(lines[-1]) + 1 + cell_len(word) <= room:
             lines[-1] += " " + word
             continue
-        pieces = chop_cells(word, width - indent) or [""]
-        lines += pieces
+        lines += [escape(piece) for piece in chop_cells(word, width - indent - 3)] or [""]  # a line may begin with :: only now
     return ("\n" + " " * indent).join(lines)
 
 

@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any
 
 from ww_static import render, rows
 from ww_static.errors import UsageError, escape
@@ -52,20 +52,14 @@ def format_of(path: str) -> str:
     return SUFFIXES[suffix]
 
 
-def refuse(kind: str, path: str) -> NoReturn:
-    """Refuses an output that says what an audit found, where there was none.
-
-    Raises:
-        UsageError: always.
-    """
-    raise UsageError(f"output '{path}': {OF_AUDITS[kind]} says what an audit found; `ww-static audit` writes it")
+def unaudited(kind: str) -> UsageError:
+    """What is said to who wants an output that only an audit has."""
+    return UsageError(f"{OF_AUDITS[kind]} says what an audit found; `ww-static audit` writes it")
 
 
 def write(result: Tables, path: str) -> None:
     """Writes a result to `path`, by suffix; see `Result.write`."""
     kind = format_of(path)
-    if kind in OF_AUDITS and result.judgement is None:
-        refuse(kind, path)
     if kind == "folder":
         os.makedirs(path, exist_ok=True)
         for name, table in ((result.table, result.layers), ("findings", result.findings), ("files", result.files)):
@@ -84,6 +78,8 @@ def write(result: Tables, path: str) -> None:
 def text(result: Tables, kind: str) -> str:
     """A result as text: ``json``, ``jsonl``, ``csv``, ``markdown`` or ``table``; of an audit also ``sarif``, ``junit``, ``github``."""
     if kind in OF_AUDITS:
+        if result.judgement is None:
+            raise unaudited(kind)
         from ww_static import junit, sarif, workflow
 
         audits: dict[str, Callable[[Tables], str]] = {

@@ -140,4 +140,4 @@ def fingerprint(model: str | None, code: str, found: Found) -> str:
     """What a finding is known by from run to run: model, tensor, part and code, and the place in a file; no value."""
     place = found.where if found.name is None else ""
     words = (model or "", code, found.name or "", found.part or "", place or "")
-    return hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    return hashlib.sha256("\0".join(words).encode("utf-8", "surrogatepass")).hexdigest()[:32]
