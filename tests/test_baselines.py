@@ -125,6 +125,18 @@ def test_the_only_model_of_both_may_have_another_name() -> None:
     assert (damaged.exit_code, statuses(damaged)["WW305", "good.weight"]) == (1, "new")
 
 
+def test_a_model_whose_name_grew_is_known_by_its_file() -> None:
+    old = replace(GOOD, model_id="model", file="text_encoder/model.safetensors")
+    rows = [
+        replace(GOOD, model_id=f"{part}/model", file=f"{part}/model.safetensors", op_norm=3.0)
+        for part in ("text_encoder", "vae")
+    ]
+    judgement = run(rows, written([old]))
+    assert {(one.code, one.model_id) for one in judgement.findings} == {("WW305", "text_encoder/model"), ("WW091", "vae/model")}
+    moved = [replace(row, file=f"snapshots/{row.file}") for row in rows]
+    assert {(one.code, one.model_id) for one in run(moved, written(rows)).findings} == set()  # by their names
+
+
 def test_models_that_only_one_of_both_has_are_told() -> None:
     two = [replace(GOOD, model_id=model) for model in ("a", "b")]
     judgement = run([replace(GOOD, model_id=model) for model in ("a", "c")], written(two))

@@ -45,6 +45,7 @@ def audit(
     baseline: str | os.PathLike[str] | None = None,
     strict: bool = False,
     metrics: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     seed: int = 0,
     jobs: int | str = 1,
     max_memory: int | str | None = None,
@@ -63,6 +64,7 @@ def audit(
         baseline: an earlier result to compare with: the JSON document of an audit or an analysis, or a layers table as Parquet.
         strict: a baseline of other options, or of another major version, is an error.
         metrics: groups of columns beside those of the profile, for instance ``bootstrap``, which gives drift of alpha an interval.
+        exclude: shell globs on paths below a folder that are left out.
         seed, jobs, max_memory, readers, limits, timeout, time_budget, executor, progress: as for `analyze`.
 
     Returns:
@@ -84,7 +86,7 @@ def audit(
         jobs, max_memory or chosen.limits.memory, readers, limits, timeout, time_budget or chosen.limits.seconds
     )
     with executors.hired(engine.most_workers(settings, options), executor) as crew:
-        sources = planning.locate(named, settings, crew)
+        sources = planning.locate(named, settings, crew, texts(exclude))
         return audit_sources(sources, chosen, options, settings, crew, progress=progress, baseline=before)
 
 

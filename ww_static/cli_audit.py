@@ -11,6 +11,7 @@ from ww_static.cli_options import (
     BaselineOption,
     Color,
     ColorOption,
+    ExcludeOption,
     FailOnOption,
     FurtherMetricsOption,
     IgnoreOption,
@@ -59,6 +60,7 @@ def audit(
     no_baseline: NoBaselineOption = False,
     strict: StrictOption = False,
     metrics: FurtherMetricsOption = None,
+    exclude: ExcludeOption = None,
     seed: SeedOption = 0,
     jobs: JobsOption = "auto",
     max_memory: MaxMemoryOption = None,
@@ -98,7 +100,7 @@ def audit(
     before = auditing.baseline_of(baseline, no_baseline, policy, named, json.loads(options.canonical()), strict)
     lines = delivery.Lines() if output_format is AuditFormat.JSONL and not output else None
     with executors.hired(engine.most_workers(settings, options), wait=False) as crew, display(progress.value, quiet) as shown:
-        sources = planning.locate(named, settings, crew)
+        sources = planning.locate(named, settings, crew, exclude or ())
         delivery.prepare(output, output_format.value)
         result = auditing.audit_sources(
             sources, policy, options, settings, crew, progress=shown, on_row=lines, keep_partial=True, baseline=before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -36,6 +37,7 @@ _LEFT_OUT = INCONCLUSIVE | {
 }  # fmt: skip
 # Of a factor without its other half these leave something unread; of a tensor that a base does not have they say all there is.
 _UNPAIRED = ("no_pair", "shape_mismatch")
+_BLOB = re.compile(r"/blobs/([0-9a-f]{64})$")
 _LINKS = ("path_escape", "unsafe_link")
 _EMPTY = ("nothing_to_analyse", "no_tensors")
 # Reasons that are worth a finding: reason -> its category.
@@ -68,6 +70,26 @@ def planned_findings(plan: Plan) -> list[FindingRow]:
     skipped = [row for row in rows if row.reason is not None and row.reason in INCONCLUSIVE]
     found = row_findings(plan, skipped) if skipped and any(row.has_esd for row in rows) else row_findings(plan, rows)
     return [one for one in found if one.inconclusive and (one.category not in _EMPTY or not any(row.has_esd for row in rows))]
+
+
+def checksum_findings(plan: Plan, files: Sequence[FileRow]) -> list[FindingRow]:
+    """Files of the Hugging Face cache that are not what their names say: a blob is called by the sha256 of its content."""
+    found = []
+    for identity, row in zip(plan.identities, files, strict=False):
+        blob = _BLOB.search(os.path.realpath(identity.path)) if row.sha256 is not None else None
+        if blob is not None and blob[1] != row.sha256:
+            message = f"the sha256 is {row.sha256}, and the cache has it under {blob[1]}"
+            found.append(
+                FindingRow(
+                    model_id=row.model_id,
+                    file=row.file,
+                    category="checksum_mismatch",
+                    where="",
+                    message=message,
+                    inconclusive=False,
+                )
+            )
+    return found
 
 
 def row_findings(plan: Plan, rows: Sequence[LayerRow]) -> list[FindingRow]:

@@ -77,7 +77,9 @@ class Gathered:
             rows.extend(model)
             found.extend(findings.plan_findings(plan))
             found.extend(findings.row_findings(plan, model))
-            files.extend(findings.file_rows(plan, hashes))
+            files_of_model = findings.file_rows(plan, hashes)
+            found.extend(findings.checksum_findings(plan, files_of_model))
+            files.extend(files_of_model)
         return rows, found, files
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ww_static.registry import ReaderEntry
 _MODEL_SUFFIXES = (
     ".bin", ".ckpt", ".gguf", ".h5", ".hdf5", ".keras", ".msgpack", ".npy", ".npz", ".onnx", ".pdparams", ".pt", ".pth", ".tflite",
 )  # fmt: skip
+_SNAPSHOT = re.compile(r"(/models--[^/]+)/snapshots/[0-9a-zA-Z]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,12 @@ def locate(arguments: Sequence[str], readers: Sequence[str] | None = None) -> li
     return merged([found(argument, readers) for argument in arguments])
 
 
-def found(argument: str, readers: Sequence[str] | None = None) -> list[Source]:
-    """The models that one argument means, in sorted order; some may be the same file."""
+def found(argument: str, readers: Sequence[str] | None = None, exclude: Sequence[str] = ()) -> list[Source]:
+    """The models that one argument means, in sorted order, without what lies in a folder under a path that a pattern excludes."""
     entries = registry.installed(readers)
     sources: list[Source] = []
     for path in _expanded(argument):
-        sources += _in_folder(path, entries) if os.path.isdir(path) else [_single(path, entries)]
+        sources += _in_folder(path, entries, exclude) if os.path.isdir(path) else [_single(path, entries)]
     return sources
 
 
@@ -93,17 +95,22 @@ def _name(folder: str) -> str:
     return os.path.basename(os.path.abspath(folder)) or "model"
 
 
-def _in_folder(folder: str, entries: Sequence[ReaderEntry]) -> list[Source]:
+def _in_folder(folder: str, entries: Sequence[ReaderEntry], exclude: Sequence[str]) -> list[Source]:
     """The models below a folder: iterative, sorted, following no link to a folder."""
+
+    def is_wanted(entry: os.DirEntry[str]) -> bool:
+        shown = os.path.relpath(entry.path, root)
+        return not any(fnmatch.fnmatchcase(shown, pattern.rstrip("/")) for pattern in exclude)
+
     root = _snapshot(folder)
     sources: list[Source] = []
     unread: list[str] = []
     waiting = [root]
     while waiting:
-        here = waiting.pop()
+        here = _snapshot(waiting.pop())
         try:
             with os.scandir(here) as listing:
-                entries_here = sorted(listing, key=lambda entry: entry.name)
+                entries_here = sorted((entry for entry in listing if is_wanted(entry)), key=lambda entry: entry.name)
         except OSError:
             sources.append(Source(here, os.path.relpath(here, root), os.path.basename(here)))
             continue
@@ -130,7 +137,8 @@ def _with_variants(root: str, sources: Sequence[Source], unread: Sequence[str]) 
     A file that is its own model and cannot be read becomes an error row; nothing is left out in silence.
     """
     result = list(sources)
-    places = {os.path.dirname(source.path): number for number, source in reversed(list(enumerate(result)))}
+    shortest = sorted(enumerate(result), key=lambda one: len(one[1].model_id), reverse=True)  # ``model``, not ``model.fp16``
+    places = {os.path.dirname(source.path): number for number, source in shortest}
     for path in unread:
         above = os.path.dirname(path)
         while above not in places and len(above) > len(root):
@@ -167,21 +175,31 @@ def _revision(path: str) -> str:
 
 
 def distinct(sources: list[Source]) -> list[Source]:
-    """Names that two models share are extended by the folders that tell them apart."""
+    """Names that two models share are extended by the folders that tell them apart, relative to the one that holds them all.
+
+    The commit of a cached repository is no part of a name, unless there are several: its next commit is the same model.
+    """
     names = Counter(source.model_id for source in sources)
     if len(names) == len(sources):
         return sources
     folders = [os.path.dirname(os.path.abspath(source.path)) for source in sources]
-    root = os.path.commonpath(folders)
-    longer = [
-        replace(source, model_id=os.path.normpath(os.path.join(os.path.relpath(folder, root), source.model_id)))
-        if names[source.model_id] > 1
-        else source
-        for source, folder in zip(sources, folders, strict=True)
-    ]
+    longer = _extended(sources, [_SNAPSHOT.sub(r"\1", folder) for folder in folders], names)
+    if len({source.model_id for source in longer}) < len(sources):
+        longer = _extended(sources, folders, names)
     taken: dict[str, int] = {}
     result = []
     for source in longer:
         count = taken[source.model_id] = taken.get(source.model_id, 0) + 1
         result.append(source if count == 1 else replace(source, model_id=f"{source.model_id}#{count}"))
     return result
+
+
+def _extended(sources: Sequence[Source], folders: Sequence[str], names: Mapping[str, int]) -> list[Source]:
+    """The models, those of the same name under their folders."""
+    root = os.path.commonpath(folders)
+    return [
+        replace(source, model_id=os.path.normpath(os.path.join(os.path.relpath(folder, root), source.model_id)))
+        if names[source.model_id] > 1
+        else source
+        for source, folder in zip(sources, folders, strict=True)
+    ]

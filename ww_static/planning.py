@@ -23,8 +23,10 @@ _PLAN_BYTES = 2**26  # private memory that is set aside for reading a header
 _TRIAL_BYTES = 2**28  # private memory that trying the backend may take
 
 
-def locate(arguments: Sequence[str], settings: Settings, executor: Executor) -> list[Source]:
+def locate(arguments: Sequence[str], settings: Settings, executor: Executor, exclude: Sequence[str] = ()) -> list[Source]:
     """The models that paths, folders and glob patterns mean (`models.locate`), each argument looked at by a worker.
+
+    Paths below a folder that match a pattern of `exclude` are left out.
 
     One that kills or holds up its worker becomes a model with that error.
     """
@@ -37,7 +39,7 @@ def locate(arguments: Sequence[str], settings: Settings, executor: Executor) -> 
             return ()
 
         most = settings.limits.reading_bytes
-        given = (argument, settings.readers)
+        given = (argument, settings.readers, tuple(exclude))
         tasks.append(Task(models.found, given, number, 0.0, _PLAN_BYTES, most, argument, done))
     slots = (settings.jobs or memory.processors()) if isinstance(executor, WorkerExecutor) else None
     drain(Crew(executor, slots, _free(settings), settings.timeout), tasks, lambda _: None)

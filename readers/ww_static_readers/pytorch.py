@@ -48,9 +48,11 @@ def sniff(path: Path, head: bytes) -> bool:
 def models(names: Sequence[str]) -> list[ModelFile]:
     """Files with the usual suffixes, indexes and numbered sets of them, and the index of a distributed checkpoint.
 
-    Files that end in .bin are duplicates when safetensors of the same model lie beside them. Optimizers and arguments are no
-    models.
+    Files that end in .bin are duplicates when safetensors of the same model lie beside them, and OpenVINO's when an .xml of the
+    same name does. Optimizers and arguments are no models.
     """
+    present = set(names)
+    names = [name for name in names if not (name.endswith(".bin") and name[: -len("bin")] + "xml" in present)]
     twins = {_stem(name) for name in names if name.lower().endswith((".safetensors", ".safetensors.index.json"))}
     names = [name for name in names if not (name.lower().endswith((".bin", ".bin" + _shards.INDEX)) and _stem(name) in twins)]
     distributed = _torch_distributed.models(names)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,10 +41,6 @@ class Baseline:
     version: str = __version__
     audited: bool = True
 
-    def models(self) -> tuple[str | None, ...]:
-        """The models that it knows."""
-        return tuple(dict.fromkeys(row.model_id for row in self.rows))
-
     def differences(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
         """What is not as it is in the run: the major version, and each option."""
         found = []
@@ -72,17 +69,33 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def partners(baseline: Baseline, models: Iterable[str | None]) -> dict[str | None, str | None]:
-    """The model of the baseline that each model of a run was: that of its name; or the only one, where each has but one."""
-    known, asked = baseline.models(), tuple(models)
-    if len(known) == len(asked) == 1:
-        return {asked[0]: known[0]}
-    return {one: one for one in asked if one in known}
+def partners(evidences: Sequence[Evidence], baseline: Baseline) -> dict[str | None, str | None]:
+    """The model of the baseline that each model of a run was: of the same file; else of the same name; else the only one of both.
+
+    A name alone may be longer than before when another model of that name has come; its file, relative to what was audited, stays.
+    """
+    before = {row.model_id: row.file for row in reversed(baseline.rows)}
+    now = {one.model_id: one.rows[0].file for one in evidences if one.rows}
+    found: dict[str | None, str | None] = {}
+
+    def pair(same: Callable[[str | None, str | None], bool]) -> None:
+        for model in [one for one in now if one not in found]:
+            fitting = [one for one in before if one not in found.values() and same(model, one)]
+            if len(fitting) == 1:
+                found[model] = fitting[0]
+
+    files = Counter(now.values()) | Counter(before.values())
+    pair(lambda new, old: new == old and now[new] == before[old])
+    pair(lambda new, old: now[new] == before[old] and files[now[new]] == 1)
+    pair(lambda new, old: new == old)
+    if len(now) == len(before) == 1:
+        pair(lambda _, __: True)
+    return found
 
 
 def set_beside(evidences: Sequence[Evidence], baseline: Baseline, parameters: Mapping[str, Any]) -> list[Evidence]:
     """The evidence of a run with the rows of the baseline; whatever cannot be compared is said, and never passed over."""
-    pairs = partners(baseline, (one.model_id for one in evidences))
+    pairs = partners(evidences, baseline)
     known: dict[str | None, list[LayerRow]] = {}
     for row in baseline.rows:
         known.setdefault(row.model_id, []).append(row)
@@ -119,7 +132,7 @@ def marked(
         baseline: names the models of both.
         exact: the run has looked for all that the baseline has; else nothing is said to be fixed.
     """
-    pairs = partners(baseline, (one.model_id for one in evidences))
+    pairs = partners(evidences, baseline)
     known: dict[tuple[str | None, ...], list[FindingRow]] = {}
     for one in earlier:
         if one.baseline != "fixed" and not _is_uncounted(one):

@@ -18,7 +18,7 @@ CODE_OF = {
     "unsafe_pickle": "WW004", "embedded_code": "WW005", "unknown_global": "WW005",
     "path_escape": "WW006", "unsafe_link": "WW006", "suspicious_reference": "WW006",
     "missing_part": "WW007", "index_mismatch": "WW007", "unread_part": "WW007",
-    "lfs_pointer": "WW008", "changed_while_reading": "WW009", "duplicate_variant": "WW011", "crc_mismatch": "WW012",
+    "lfs_pointer": "WW008", "changed_while_reading": "WW009", "duplicate_variant": "WW011", "crc_mismatch": "WW012", "checksum_mismatch": "WW012",
 }  # fmt: skip
 # What no rule of this page reports unless something is unread because of it, and why.
 NOBODYS = {
@@ -99,5 +99,5 @@ FILE_RULES = (
     _rule("WW009", "changed", "A file changed while it was read", "A download may not have ended.", "Audit it again when nobody writes to it."),
     _rule("WW011", "duplicate-variant", "A file of the same model was not read", "The other file may be the same model in another format.",
           "Audit it by its name, or exclude it.", Info),
-    _rule("WW012", "checksum", "Stored values differ from their checksum", "A writer may have stored a wrong one.", "Fetch the file again."),
+    _rule("WW012", "checksum", "Stored values, or a file of the Hugging Face cache, differ from their checksum", "A writer may have stored a wrong one.", "Fetch the file again."),
 )  # fmt: skip
