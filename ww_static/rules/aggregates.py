@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from typing import Literal
 
 import msgspec
@@ -12,7 +11,7 @@ import msgspec
 from ww_static.rows import LayerRow
 from ww_static.rules.rule import Evidence, Found, Rule, Setting, Share, Warn
 
-METRICS = tuple(one.name for one in fields(LayerRow) if typing.get_type_hints(LayerRow)[one.name] in (float | None, int | None))
+METRICS = tuple(name for name, kind in typing.get_type_hints(LayerRow).items() if kind in (float | None, int | None))
 
 
 class Expression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
