@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from support import ROOT
 from test_docs import emitted
 from ww_static.policies.judgement import Judgement, judge
 from ww_static.policies.policy import Policy, Suppression
@@ -246,3 +247,9 @@ def test_two_limits_of_one_model_are_two_findings() -> None:
     two = tuple(Aggregate(expr=Expression(metric="alpha", above=above, max_count=0)) for above in (5.0, 8.0))
     found = judge(LAYERS, (), (), Policy(aggregate=two, select=("WW210",)), TODAY).findings
     assert len({one.fingerprint for one in found}) == 2
+
+
+def test_the_page_shows_the_same_table() -> None:
+    page = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8").partition("| found |")[2]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()[2:] if line.startswith("|")]
+    assert {name: tuple(cell.replace(" ", "") for cell in cells) for name, *cells in lines} == EXPECTED

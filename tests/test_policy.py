@@ -14,6 +14,7 @@ import jsonschema
 import msgspec
 import pytest
 
+from support import ROOT
 from test_cli import here
 from ww_static.errors import PolicyError, UsageError
 from ww_static.policies import discovery, effective, loading, template
@@ -339,3 +340,15 @@ def test_the_commands_about_policies(
     assert (code, out, len(err.splitlines())) == (2, "", 3)
     assert all(line.startswith("ww-static.toml: ") for line in err.splitlines())
     assert "\x1b" not in err
+
+
+def test_the_file_and_the_messages_of_the_page_are_true(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"(?ms)^```toml\n(.*?)^```", page)
+    policy = loading.load(str(written(tmp_path, example)))
+    assert {name for name in tomllib.loads(example) if name != "schema"} <= {
+        key.partition(".")[0].partition("[")[0] for key in policy.origins
+    }
+    (shown,) = re.findall(r"(?ms)^```text\n(.*?)^```", page)
+    found = problems(tmp_path, 'schema = 1\n[rules.WW201]\nmax = "6"\n[rules.WW21]\n')
+    assert [f"ww-static.toml: {problem}" for problem in found] == shown.splitlines()
