@@ -168,6 +168,8 @@ def test_a_suppression_that_matches_nothing_is_told_where_it_would_have_been_use
     assert told(code="WW201") != []
     assert told(code="WW201", profile="fast") == ([] if RULES["WW201"].profile == "full" else told(code="WW201"))
     assert judged("clean", [Suppression(code="WW101", reason="r")], fail_on="warn").exit_code == 1
+    unread = judged("unreadable", [Suppression(code="WW101", reason="r"), Suppression(code="WW101", reason="r", model="model")])
+    assert [one.where for one in unread.findings if one.code == "WW090"] == ["suppression of WW101, model 'model', tensor '*'"]
 
 
 def test_too_little_coverage_is_an_error_even_when_unread_tensors_are_accepted() -> None:

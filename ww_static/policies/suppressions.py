@@ -46,9 +46,11 @@ def _of_model(one: Suppression, model: str | None, file: str | None) -> bool:
 
 
 def _was_judged(one: Suppression, policy: Policy, evidences: Sequence[Evidence]) -> bool:
-    """Whether a finding would have been seen: its rule is on, its columns were computed, its model is in the run."""
-    off = policy.severity(one.code) == "off" or (RULES[one.code].profile == "full" and policy.profile == "fast")
-    return not off and any(_of_model(one, evidence.model_id, evidence.file) for evidence in evidences)
+    """Whether a finding would have been seen: its rule is on, its columns were computed, its models are in the run and were read."""
+    if policy.severity(one.code) == "off" or (RULES[one.code].profile == "full" and policy.profile == "fast"):
+        return False
+    named = [evidence for evidence in evidences if _of_model(one, evidence.model_id, evidence.file)]
+    return bool(named) and not any(row.status == "error" for evidence in named for row in evidence.rows)
 
 
 def _matches(pattern: str, name: str | None) -> bool:
