@@ -69,6 +69,19 @@ def test_shards_without_an_index_are_one_model(tmp_path: Path) -> None:
     assert [model for _, model in _shown(tmp_path)] == ["model", "x"]
 
 
+def test_shards_that_are_named_one_by_one_are_one_model(tmp_path: Path) -> None:
+    names = [f"model-{number:05d}-of-{count}.safetensors" for count in ("00002", "00003") for number in (2, 1)]
+    _tree(tmp_path, *names, *(f"other/{name}" for name in names))
+    assert _shown(*(tmp_path / name for name in names)) == [(names[0], "model"), (names[2], "model#2")]
+    assert len(_shown(*(tmp_path / folder / name for name in names for folder in (".", "other")))) == 4
+
+
+def test_files_that_are_only_named_like_shards_stay_apart(tmp_path: Path) -> None:
+    names = [f"model-{number:05d}-of-00002.onnx" for number in (1, 2)]
+    _tree(tmp_path, *names)
+    assert [shown for shown, _ in _shown(*(tmp_path / name for name in names))] == names
+
+
 def test_files_of_other_formats_beside_a_model_are_named_not_opened(tmp_path: Path) -> None:
     _tree(tmp_path, "model.safetensors", "pytorch_model.bin", "model.gguf", "README.md", "config.json")
     (source,) = models.locate([os.fspath(tmp_path)])

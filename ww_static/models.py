@@ -20,6 +20,7 @@ from ww_static.registry import ReaderEntry
 _MODEL_SUFFIXES = (
     ".bin", ".ckpt", ".gguf", ".h5", ".hdf5", ".keras", ".msgpack", ".npy", ".npz", ".onnx", ".pdparams", ".pt", ".pth", ".tflite",
 )  # fmt: skip
+_SHARD = re.compile(r"(?P<model>.+)-\d{5}(?P<rest>-of-\d{5}\.\w+)")
 _SNAPSHOT = re.compile(r"(/models--[^/]+)/snapshots/[0-9a-zA-Z]+")
 
 
@@ -70,11 +71,22 @@ def merged(groups: Sequence[Sequence[Source]]) -> list[Source]:
     """The models of several arguments, each once, with names that tell them apart."""
     kept: dict[str, Source] = {}
     for source in (source for group in groups for source in group):
-        real = source.path if "\0" in source.path else os.path.realpath(source.path)
+        real = _place(source)
         known = kept.setdefault(real, source)
         if known.root is not None and os.path.islink(known.path) and not os.path.islink(source.path):
             kept[real] = source  # the file itself, before a link that may lead out of its folder
     return distinct(list(kept.values()))
+
+
+def _place(source: Source) -> str:
+    """What two sources of one model have in common: the file, or the set that both are shards of by the word of their reader."""
+    if "\0" in source.path:
+        return source.path
+    folder, name = os.path.split(source.path)
+    shard = _SHARD.fullmatch(name)
+    if source.root is None and shard and shard["model"] == source.model_id:
+        return os.path.join(os.path.realpath(folder), shard["model"] + shard["rest"])
+    return os.path.realpath(source.path)
 
 
 def _expanded(argument: str) -> list[str]:
