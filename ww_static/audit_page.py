@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ww_static.errors import escape
+from ww_static.models import Source
+from ww_static.placing import from_here, sources_of
 from ww_static.policies.judgement import Judgement
-from ww_static.policies.standing import Standing, standings, verdict
+from ww_static.policies.standing import Standing, covered, standings, verdict
 from ww_static.rows import FindingRow
 from ww_static.rules.catalogue import RULES
 from ww_static.tables import Tables
@@ -30,6 +33,7 @@ def lines(result: Tables, everything: bool) -> list[Line]:
     judgement = _judgement(result)
     models = standings(judgement, result.rows, result.file_rows)
     shown = _gravest(models, everything)
+    sources = sources_of(result)
     page = [] if len(models) == 1 else [Line(_overall(models, judgement), _STYLES[verdict(judgement.reasons)])]
     quiet = 0
     for model in models:
@@ -38,7 +42,7 @@ def lines(result: Tables, everything: bool) -> list[Line]:
             quiet += 1
             if quiet > MOST_SHOWN:
                 continue
-        page.append(Line(_headline(model), _STYLES[model.verdict], 8))
+        page.append(Line(_headline(model, sources), _STYLES[model.verdict], 8))
         page += [Line(_sentence(one, model), _STYLES[one.severity or "info"], 16) for one in listed]
         if len(listed) < len(model.findings):
             page.append(
@@ -60,22 +64,25 @@ def closing(result: Tables) -> list[Line]:
     policy = judgement.policy
     why = "; ".join(_WHY.get(reason, reason) for reason in judgement.reasons)
     origin = f"policy {escape(policy.source)}" if policy.source is not None else "no policy file"
-    return [
-        Line(f"findings: {numbers}, {judgement.suppressed} suppressed", "", 2),
-        Line(
-            f"profile {policy.profile}, {origin}, fails on {policy.fail_on}: exit code {judgement.exit_code}"
-            + (f" ({why})" if why else ""),
-            "",
-            2,
-        ),
-    ]
+    said = [f"findings: {numbers}, {judgement.suppressed} suppressed"]
+    if judgement.against is not None:
+        said.append("against the baseline: " + ", ".join(f"{count} {status}" for status, count in judgement.against.items()))
+    share = covered(judgement)
+    if share is not None:
+        said.append(f"coverage: {math.floor(1000 * share) / 10:.1f} % of the bytes of weights in readable files were analysed")
+    said.append(
+        f"profile {policy.profile}, {origin}, fails on {policy.fail_on}: exit code {judgement.exit_code}"
+        + (f" ({why})" if why else "")
+    )
+    return [Line(line, "", 2) for line in said]
 
 
 def verdict_lines(result: Tables) -> list[str]:
     """One line per model that does not pass, for the log of a run whose result goes to files."""
     judgement = _judgement(result)
     models = standings(judgement, result.rows, result.file_rows)
-    return [_headline(model) for model in models if model.reasons]
+    sources = sources_of(result)
+    return [_headline(model, sources) for model in models if model.reasons]
 
 
 def markdown(result: Tables, counts: Sequence[str]) -> str:
@@ -83,9 +90,10 @@ def markdown(result: Tables, counts: Sequence[str]) -> str:
     judgement = _judgement(result)
     models = standings(judgement, result.rows, result.file_rows)
     head = [f"## ww-static audit: {verdict(judgement.reasons)}", ""]
-    verdicts = [f"| {model.verdict} | {inert(_label(model))} | {inert(_why(model))} |" for model in models]
+    sources = sources_of(result)
+    verdicts = [f"| {model.verdict} | {inert(_label(model, sources))} | {inert(_why(model))} |" for model in models]
     pairs = sorted(((one, model) for model in models for one in model.findings), key=lambda pair: _rank(pair[0]))
-    found = [_markdown_row(one, model) for one, model in pairs]
+    found = [_markdown_row(one, _label(model, sources)) for one, model in pairs]
     end = [*(f"{inert(line)}\n" for line in (*counts, *(one.text for one in closing(result))))]
     room = MARKDOWN_BYTES - sum(len(line.encode()) + 1 for line in (*head, *end)) - 1000  # of headings and what is cut
     body, room = _table("| verdict | model | why |\n|---|---|---|", verdicts, "models", room)
@@ -109,8 +117,8 @@ def _table(head: str, rows: Sequence[str], noun: str, room: int) -> tuple[list[s
     return [head, *kept, "", *([f"{cut} further {noun} are not shown.", ""] if cut else [])], max(room, 0)
 
 
-def _markdown_row(one: FindingRow, model: Standing) -> str:
-    cells = (one.severity or "", one.code or "", _rule(one), _label(model), _place(one), _cut(one.message))
+def _markdown_row(one: FindingRow, label: str) -> str:
+    cells = (one.severity or "", one.code or "", _rule(one), label, _place(one), _cut(one.message))
     return "| " + " | ".join(inert(text) if text else "" for text in cells) + " |"
 
 
@@ -135,16 +143,18 @@ def _overall(models: Sequence[Standing], judgement: Judgement) -> str:
     return f"{verdict(judgement.reasons).upper()}  {total}" + (f": {words}" if words else "")
 
 
-def _headline(model: Standing) -> str:
-    return f"{model.verdict.upper()}  {_label(model)}: {_why(model)}"
+def _headline(model: Standing, sources: Mapping[str | None, Source]) -> str:
+    return f"{model.verdict.upper()}  {_label(model, sources)}: {_why(model)}"
 
 
-def _label(model: Standing) -> str:
-    """The name of a model, and its file where the name is not the beginning of it."""
+def _label(model: Standing, sources: Mapping[str | None, Source]) -> str:
+    """Where a model lies, after its name where that is not a part of it."""
     if model.model_id is None:
         return "policy"
-    name, file = shortened(escape(model.model_id), NAME_WIDTH), escape(model.file or "")
-    return name if not file or file.startswith(escape(model.model_id)) else f"{name} ({shortened(file, NAME_WIDTH)})"
+    source = sources.get(model.model_id)
+    place = escape(from_here(source, source.shown) if source is not None else model.file or "")
+    name = escape(model.model_id)
+    return shortened(place, NAME_WIDTH) if name in place else f"{shortened(name, NAME_WIDTH)} ({shortened(place, NAME_WIDTH)})"
 
 
 def _why(model: Standing) -> str:

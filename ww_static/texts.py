@@ -41,12 +41,13 @@ def wrapped(text: str, width: int, indent: int) -> str:
     first, *words = text.lstrip(" ").split(" ")
     lines = [" " * (len(text) - len(text.lstrip(" "))) + first]
     for word in words:
-        room = width if len(lines) == 1 else width - indent
+        room = width if len(lines) == 1 else width - indent - 3
         if cell_len(lines[-1]) + 1 + cell_len(word) <= room:
             lines[-1] += " " + word
-            continue
-        lines += [escape(piece) for piece in chop_cells(word, width - indent - 3)] or [""]  # a line may begin with :: only now
-    return ("\n" + " " * indent).join(lines)
+        else:
+            lines += chop_cells(word, width - indent - 3) or [""]
+    # what stood inside the text and was harmless there begins a line now; escaped it is three columns longer
+    return ("\n" + " " * indent).join([lines[0], *map(escape, lines[1:])])
 
 
 def inert(text: str) -> str:

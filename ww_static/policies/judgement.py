@@ -15,6 +15,7 @@ from ww_static.policies.baselines import Baseline
 from ww_static.policies.policy import Policy
 from ww_static.rows import FileRow, FindingRow, LayerRow
 from ww_static.rules.aggregates import exceeded
+from ww_static.rules.bookkeeping import coverage
 from ww_static.rules.catalogue import RULES
 from ww_static.rules.rule import Evidence, Found, Rule
 
@@ -30,6 +31,7 @@ class Judgement:
         policy: by which it was judged.
         counts: findings by severity, without the suppressed ones.
         suppressed: how many are.
+        coverage: of each model, the bytes of weights that were analysed, and of those that nobody could.
         against: findings by their status against the baseline: new, changed, unchanged, fixed; None without a baseline.
     """
 
@@ -39,6 +41,7 @@ class Judgement:
     policy: Policy
     counts: dict[str, int]
     suppressed: int
+    coverage: dict[str | None, tuple[float, float]]
     against: dict[str, int] | None = None
 
 
@@ -81,6 +84,7 @@ def judge(
         policy=policy,
         counts=dict(Counter(one.severity or "" for one in found if one.suppressed is None and one.baseline != "fixed")),
         suppressed=sum(one.suppressed is not None for one in found),
+        coverage={one.model_id: coverage(one) for one in models},
         against=None if baseline is None else {status: statuses[status] for status in baselines.STATUSES},
     )
 

@@ -7,22 +7,24 @@ from typing import Any
 
 import msgspec
 
+from ww_static.policies import gate
 from ww_static.policies.judgement import Judgement
 from ww_static.policies.policy import Policy
-from ww_static.policies.standing import Standing, standings, verdict
+from ww_static.policies.standing import Standing, covered, standings, verdict
 from ww_static.rows import FileRow, LayerRow
 
 _COUNTS = {"type": "object", "additionalProperties": {"type": "integer"}}
 _VERDICT = {"enum": ["passed", "failed", "unread"]}
+_SHARE = {"type": ["number", "null"], "minimum": 0, "maximum": 1, "description": "of the bytes of weights, analysed"}
 _REASONS = {"type": "array", "items": {"type": "string"}}
 _MODEL = {
     "model_id": {"type": ["string", "null"]}, "file": {"type": ["string", "null"]}, "verdict": _VERDICT, "reasons": _REASONS,
-    "counts": _COUNTS, "suppressed": {"type": "integer"},
+    "counts": _COUNTS, "suppressed": {"type": "integer"}, "coverage": _SHARE,
 }  # fmt: skip
 _AUDIT = {
     "verdict": _VERDICT, "exit": {"type": "integer"}, "reasons": _REASONS, "counts": _COUNTS, "suppressed": {"type": "integer"},
     "profile": {"enum": ["fast", "full"]}, "policy": {"type": "object", "required": sorted(Policy.__struct_fields__)},
-    "baseline": {"oneOf": [{"type": "null"}, _COUNTS]},
+    "coverage": _SHARE, "baseline": {"oneOf": [{"type": "null"}, _COUNTS]},
     "models": {"type": "array", "items": {"type": "object", "additionalProperties": False, "required": sorted(_MODEL), "properties": _MODEL}},
 }  # fmt: skip
 
@@ -34,7 +36,8 @@ def record(judgement: Judgement, rows: Sequence[LayerRow], files: Sequence[FileR
         "verdict": verdict(judgement.reasons),
         "exit": judgement.exit_code,
         "reasons": list(judgement.reasons),
-        "counts": judgement.counts,
+        "counts": {severity: judgement.counts.get(severity, 0) for severity in gate.LEVELS},
+        "coverage": covered(judgement),
         "suppressed": judgement.suppressed,
         "baseline": judgement.against,
         "profile": judgement.policy.profile,
@@ -51,6 +54,7 @@ def _model(one: Standing) -> dict[str, Any]:
         "reasons": list(one.reasons),
         "counts": one.counts,
         "suppressed": len(one.suppressed),
+        "coverage": one.coverage,
     }
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from ww_static.policies import gate
 from ww_static.policies.judgement import Judgement
-from ww_static.policies.policy import Policy
 from ww_static.rows import FileRow, FindingRow, LayerRow
 
 _VERDICTS = {0: "passed", 1: "failed"}
@@ -24,6 +23,7 @@ class Standing:
         reasons: why it does not pass; empty when it does.
         findings: what counts, the gravest first.
         suppressed: what the policy accepts.
+        coverage: share of the bytes of its weights that was analysed; None where there are none.
     """
 
     model_id: str | None
@@ -31,6 +31,7 @@ class Standing:
     reasons: tuple[str, ...]
     findings: tuple[FindingRow, ...]
     suppressed: tuple[FindingRow, ...]
+    coverage: float | None
 
     @property
     def verdict(self) -> str:
@@ -58,14 +59,26 @@ def standings(judgement: Judgement, rows: Sequence[LayerRow], files: Sequence[Fi
     grouped: dict[str | None, list[FindingRow]] = {model: [] for model in first}
     for one in judgement.findings:
         grouped.setdefault(one.model_id, []).append(one)
-    return tuple(_standing(model, first.get(model), found, judgement.policy) for model, found in grouped.items())
+    return tuple(_standing(model, first.get(model), found, judgement) for model, found in grouped.items())
 
 
-def _standing(model: str | None, file: str | None, found: Sequence[FindingRow], policy: Policy) -> Standing:
+def covered(judgement: Judgement) -> float | None:
+    """The share of the bytes of all weights that was analysed; None where there are none."""
+    return _share(judgement.coverage.values())
+
+
+def _share(parts: Iterable[tuple[float, float]]) -> float | None:
+    known = list(parts)
+    total = sum(analysed + left_out for analysed, left_out in known)
+    return sum(analysed for analysed, _ in known) / total if total else None
+
+
+def _standing(model: str | None, file: str | None, found: Sequence[FindingRow], judgement: Judgement) -> Standing:
     return Standing(
         model,
         file or next((one.file for one in found), None),
-        gate.reasons(found, policy, 1),
+        gate.reasons(found, judgement.policy, 1),
         tuple(one for one in found if one.suppressed is None and one.baseline != "fixed"),
         tuple(one for one in found if one.suppressed is not None),
+        _share([judgement.coverage[model]] if model in judgement.coverage else []),
     )

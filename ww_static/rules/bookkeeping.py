@@ -19,7 +19,8 @@ class Coverage(Setting, frozen=True, kw_only=True, forbid_unknown_fields=True):
     min_analysed_share: Share = 0.95
 
 
-def _covered(evidence: Evidence, settings: Coverage) -> Iterable[Found]:
+def coverage(evidence: Evidence) -> tuple[float, float]:
+    """Bytes of the weights of a model that were analysed, and bytes of those that nobody could; other skips do not count."""
     unread = {finding.name for finding in evidence.findings if finding.inconclusive}
     analysed = left_out = 0.0
     for row in evidence.tensors():
@@ -29,6 +30,11 @@ def _covered(evidence: Evidence, settings: Coverage) -> Iterable[Found]:
             left_out += _bytes(row)
         elif row.status in ("success", "failed") or row.reason == "profile":
             analysed += _bytes(row)
+    return analysed, left_out
+
+
+def _covered(evidence: Evidence, settings: Coverage) -> Iterable[Found]:
+    analysed, left_out = coverage(evidence)
     if not left_out:
         return
     share = analysed / (analysed + left_out)
