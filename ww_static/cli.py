@@ -163,11 +163,11 @@ def _analyze(paths: Sequence[str], base: str | None, options: Options, settings:
     named = paths_of(paths)
     lines = delivery.Lines() if talk.output_format is Format.JSONL and not talk.output else None
     crew_size = engine.most_workers(settings, options)
+    delivery.prepare(talk.output, talk.output_format.value)  # now, while the first worker is being started, a processor is free
     with executors.hired(crew_size, wait=False) as crew, display(talk.progress.value, talk.quiet) as shown:
         sources = planning.locate(named, settings, crew)
         if base is not None:
             sources, options = api.on_base(base, sources, options, settings, crew)
-        delivery.prepare(talk.output, talk.output_format.value)
         result = api.analyze_sources(sources, options, settings, crew, progress=shown, on_row=lines, keep_partial=True)
     if lines is not None:
         lines.finish(result)

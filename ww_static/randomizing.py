@@ -71,8 +71,12 @@ def randomized(
     first = first_replica(checkpoint, view, tensor, options, backend)
     if isinstance(first, Missing):
         return first
+    # the map of a file lives as long as an array in it: its pages are looked up once, not for every replica
+    held = next(reading.stored_blocks(checkpoint, view.spec, view.matrices[0]))
     others = range(1, replicas_of(view))
-    return joined(view, first, [further(checkpoint, view, tensor, options, backend, number, first) for number in others])
+    replicas = [further(checkpoint, view, tensor, options, backend, number, first) for number in others]
+    del held
+    return joined(view, first, replicas)
 
 
 def first_replica(
