@@ -208,3 +208,30 @@ def test_link_out_of_a_scanned_folder_is_refused_and_a_named_one_is_followed(tmp
     assert (rows["away.safetensors"].status, rows["away.safetensors"].category) == ("error", "path_escape")
     assert {rows[name].status for name in rows if name != "away.safetensors"} == {"success"}
     assert ww_static.analyze(folder / "away.safetensors").exit_code == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="no users to change to")
+def test_a_folder_that_cannot_be_listed_is_told_and_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _tree(tmp_path / "models", "a.safetensors", "locked/b.safetensors")
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)  # a user without rights in the folders above it still has the current one
+    Path("models/locked").chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(65_534)
+        inner, outer = models.found("models"), models.found("models/locked")
+    finally:
+        os.seteuid(user)
+        Path("models/locked").chmod(0o755)
+    assert [source.shown for source in inner] == ["a.safetensors", "locked"]
+    assert [source.shown for source in outer] == ["locked"]
+    for source in (inner[1], outer[0]):
+        assert source.error is not None
+        assert source.error.problem.startswith("permission denied: the folder cannot be listed; ")
+
+
+def test_a_pattern_that_matches_nothing_is_told_as_such(tmp_path: Path) -> None:
+    (source,) = models.found(str(tmp_path / "*.safetensors"))
+    assert source.error is not None
+    assert source.error.problem.startswith("no file matches the pattern; ")

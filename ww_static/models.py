@@ -62,7 +62,11 @@ def found(argument: str, readers: Sequence[str] | None = None, exclude: Sequence
     """The models that one argument means, in sorted order, without what lies in a folder under a path that a pattern excludes."""
     entries = registry.installed(readers)
     sources: list[Source] = []
-    for path in _expanded(argument):
+    paths = _expanded(argument)
+    if not paths:
+        error = FormatError("io_error", "", "no file matches the pattern; patterns are those of a shell: * ? [abc]", argument)
+        return [replace(_single(argument, entries), error=error)]
+    for path in paths:
         sources += _in_folder(path, entries, exclude) if os.path.isdir(path) else [_single(path, entries)]
     return sources
 
@@ -91,7 +95,7 @@ def _place(source: Source) -> str:
 
 def _expanded(argument: str) -> list[str]:
     if "\0" not in argument and not os.path.lexists(argument) and glob.has_magic(argument):
-        return sorted(glob.glob(argument)) or [argument]
+        return sorted(glob.glob(argument))
     return [argument]
 
 
@@ -123,8 +127,8 @@ def _in_folder(folder: str, entries: Sequence[ReaderEntry], exclude: Sequence[st
         try:
             with os.scandir(here) as listing:
                 entries_here = sorted((entry for entry in listing if is_wanted(entry)), key=lambda entry: entry.name)
-        except OSError:
-            sources.append(Source(here, os.path.relpath(here, root), os.path.basename(here)))
+        except OSError as error:
+            sources.append(_closed(here, os.path.relpath(here, root), error))
             continue
         waiting.extend(entry.path for entry in reversed(entries_here) if entry.is_dir(follow_symlinks=False))
         names = [entry.name for entry in entries_here if not entry.is_dir(follow_symlinks=False)]
@@ -137,6 +141,13 @@ def _in_folder(folder: str, entries: Sequence[ReaderEntry], exclude: Sequence[st
     sources = _with_variants(root, sources, unread)
     name = os.path.basename(os.path.abspath(folder))
     return sorted(sources, key=lambda source: source.path) or [Source(folder, name, name)]
+
+
+def _closed(folder: str, shown: str, error: OSError) -> Source:
+    """A folder that cannot be looked into: models may be in it."""
+    problem = f"{storage.io_error(error).problem}: the folder cannot be listed; give the user who runs this the right to, or leave it out with --exclude"
+    name = _name(folder)
+    return Source(folder, name if shown == os.curdir else shown, name, error=FormatError("io_error", "", problem, folder))
 
 
 def _listed(root: str, path: str, model: str) -> Source:

@@ -151,7 +151,9 @@ def _regular(descriptor: int, where: str, subject: str = "") -> int:
         return descriptor
     os.close(descriptor)
     kinds = {
-        stat.S_IFDIR: "directory" if subject else "directory that holds no model file",
+        stat.S_IFDIR: "directory"
+        if subject
+        else "directory that holds no model file; `ww-static readers list` shows what is read",
         stat.S_IFIFO: "FIFO",
         stat.S_IFCHR: "character device",
         stat.S_IFBLK: "block device",
