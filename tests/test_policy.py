@@ -14,6 +14,7 @@ import jsonschema
 import msgspec
 import pytest
 
+import ww_static
 from support import ROOT
 from test_cli import here
 from ww_static.errors import PolicyError, UsageError
@@ -151,6 +152,26 @@ def test_no_limit_of_any_rule_is_negative_infinite_or_no_number(tmp_path: Path) 
                 for value in ("-1", "-0.5", "nan", "inf"):
                     (found,) = problems(tmp_path, f"schema = 1\n[rules.{code}]\n{name} = {value}")
                     assert f"$.rules.{code}" in found
+
+
+def test_a_pyproject_that_was_named_has_the_table(tmp_path: Path) -> None:
+    (found,) = problems(tmp_path, "[tool.other]", "pyproject.toml")
+    assert found == "it has no table [tool.ww-static]; add one with `schema = 1`, or name another file"
+    (found,) = problems(tmp_path, "[tool]\nww-static = 1", "pyproject.toml")
+    assert found == "Expected `object`, got `int` - at `$.tool.ww-static`"
+
+
+def test_a_policy_made_in_python_is_checked_and_completed(tmp_path: Path) -> None:
+    whole = loading.load(str(written(tmp_path, WHOLE)))
+    assert loading.verified(whole) == whole
+    assert loading.verified(Policy()) == Policy()
+    few = Policy(rules={"WW201": RULES["WW201"].settings(severity="error")})
+    assert set(loading.verified(few).rules) == set(RULES)
+    assert loading.verified(few).severity("WW201") == "error"
+    wrong = Policy(fail_on="fatal", rules={"WW1": RULES["WW101"].settings()}, suppress=(Suppression(code="WW101", reason=""),))  # type: ignore[arg-type]
+    with pytest.raises(PolicyError, match="'fatal'") as caught:
+        ww_static.audit([], policy=wrong)
+    assert len(caught.value.problems) == 3
 
 
 def test_a_place_in_pyproject_is_that_of_the_whole_file(tmp_path: Path) -> None:
@@ -302,6 +323,13 @@ def test_the_commented_file_changes_nothing_and_holds_every_rule(tmp_path: Path)
 def test_the_schema_of_the_file_agrees_with_the_checks(tmp_path: Path) -> None:
     schema = template.json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
+    undescribed = [
+        f"{table}.{name}"
+        for table, one in schema["$defs"].items()
+        for name, value in one.get("properties", {}).items()
+        if "description" not in value
+    ]
+    assert [name for name in undescribed if not name.startswith(("Rules.", "Document."))] == []
     document: dict[str, Any] = tomllib.loads(WHOLE)
     document["suppress"][0]["expires"] = "2027-03-31"  # JSON has no dates
     jsonschema.validate(document, schema)

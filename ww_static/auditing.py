@@ -19,7 +19,7 @@ from ww_static.plan import Settings
 from ww_static.policies import stored
 from ww_static.policies.baselines import Baseline
 from ww_static.policies.judgement import judge
-from ww_static.policies.loading import load
+from ww_static.policies.loading import load, verified
 from ww_static.policies.policy import Policy
 from ww_static.protocol import Limits
 from ww_static.results import Result
@@ -71,9 +71,10 @@ def audit(
         The layer rows; `findings` are those of the audit, `judgement` and `exit_code` what they mean.
 
     Raises:
+        PolicyError: the policy means nothing.
         UsageError: an option means nothing.
     """
-    chosen = policy if isinstance(policy, Policy) else Policy() if policy is None else load(os.fspath(policy))
+    chosen = Policy() if policy is None else verified(policy) if isinstance(policy, Policy) else load(os.fspath(policy))
     named = [] if isinstance(paths, Result) else paths_of(paths)
     options = options_of(chosen.profile, texts(metrics), seed)
     asked = paths.parameters if isinstance(paths, Result) else json.loads(options.canonical())

@@ -61,8 +61,8 @@ if TYPE_CHECKING:
 USAGE, UNREADABLE, BUG = 2, 3, 4
 
 _EPILOG = """\
-Exit codes: 0 read and analysed; 2 usage; 3 something was unreadable, inconclusive, or there was nothing to analyse;
-4 our bug; 130 interrupted."""
+Exit codes: 0 read and analysed; 1 the policy of an audit is violated; 2 usage; 3 something was unreadable, inconclusive, or there
+was nothing to analyse; 4 our bug; 130 interrupted."""
 
 app = typer.Typer(
     name="ww-static",

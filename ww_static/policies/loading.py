@@ -79,6 +79,18 @@ def load(path: str, *, shown: str | None = None) -> Policy:
     return checked(table, name, f"$.{TABLE}" if is_pyproject(path) else "$")
 
 
+def verified(policy: Policy) -> Policy:
+    """A policy that was made in Python, checked as a file is; rules that it does not mention have their defaults.
+
+    Raises:
+        PolicyError: it says something that means nothing; with all problems.
+    """
+    said = {name: getattr(policy, name) for name in (*Head.__struct_fields__, "limits", "rules")}
+    arrays = {name: list(getattr(policy, name)) for name in ("aggregate", "suppress")}
+    document = msgspec.to_builtins({"schema": SCHEMA, **said, **arrays})
+    return msgspec.structs.replace(checked(document, "policy", "$"), source=policy.source, origins=policy.origins)
+
+
 def is_pyproject(path: str) -> bool:
     """Whether a file holds its policy in a table."""
     return os.path.basename(path) == PYPROJECT

@@ -12,6 +12,7 @@ from ww_static.policies.loading import SCHEMA
 from ww_static.policies.policy import Bounds, Head, Suppression
 from ww_static.rules.aggregates import Aggregate
 from ww_static.rules.catalogue import RULES
+from ww_static.rules.rule import Setting
 from ww_static.rules.telling import attributes, settings
 
 _TOP = """\
@@ -82,4 +83,16 @@ def json_schema() -> dict[str, Any]:
         forbid_unknown_fields=True,
     )
     found = msgspec.json.schema(document)
+    for one in found["$defs"].values():
+        _describe(one)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "ww-static policy"} | found
+
+
+def _describe(table: dict[str, Any]) -> None:
+    """Gives each value of a table its own meaning, where msgspec has the docstring of the struct for all of them together."""
+    whole = table.get("description", "")
+    meanings = attributes(Setting.__doc__ or "") | attributes(Head.__doc__ or "") | attributes(whole)
+    table["description"] = whole.partition("\n")[0]
+    for name, value in table.get("properties", {}).items():
+        if name in meanings:
+            value["description"] = meanings[name]

@@ -19,7 +19,8 @@ class Expression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     Attributes:
         metric: a column of numbers.
-        above, below: the value; one of the two.
+        above: count layers whose metric is greater; or
+        below: those whose metric is less.
         max_share: largest share of the layers that have the metric; or
         max_count: the largest number of them.
         kinds: only layers of these kinds; none means all.
