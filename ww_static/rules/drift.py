@@ -175,7 +175,7 @@ def _shapes(evidence: Evidence, settings: ShapeOrDtype) -> Iterable[Found]:
     for words, rows in converted.items():
         if len(rows) > _EACH:
             message = f"{words} in {len(rows)} tensors, the first of them '{rows[0].name}'"
-            yield Found(message=message, where=words, metric="dtype", severity=settings.dtype)
+            yield Found(message=message, metric="dtype", severity=settings.dtype)
         else:
             yield from (found_in(row, words, metric="dtype", severity=settings.dtype) for row in rows)
 
