@@ -17,7 +17,7 @@ from ww_static import storage
 from ww_static.errors import FormatError, PolicyError, UsageError
 from ww_static.options import KINDS, matcher, parse_bytes
 from ww_static.policies.policy import Bounds, Head, Policy, Suppression
-from ww_static.rules.aggregates import METRICS, Aggregate
+from ww_static.rules.aggregates import Aggregate, metrics
 from ww_static.rules.catalogue import RULES, rule_of
 from ww_static.rules.rule import Setting
 
@@ -231,7 +231,7 @@ def _check_setting(settings: Setting, _: str) -> None:
 
 def _check_aggregate(aggregate: Aggregate, _: str) -> None:
     expr = aggregate.expr
-    _known(expr.metric, METRICS, "metric", "`ww-static schema layers` lists the columns")
+    _known(expr.metric, metrics(), "metric", "`ww-static schema layers` lists the columns")
     _check_kinds(expr.kinds)
     for one, other in (("above", "below"), ("max_share", "max_count")):
         if (getattr(expr, one) is None) == (getattr(expr, other) is None):

@@ -11,8 +11,6 @@ import msgspec
 from ww_static.rows import LayerRow
 from ww_static.rules.rule import Evidence, Found, Rule, Setting, Share, Warn
 
-METRICS = tuple(name for name, kind in typing.get_type_hints(LayerRow).items() if kind in (float | None, int | None))
-
 
 class Expression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many layers may be beyond a value.
@@ -44,6 +42,11 @@ class Aggregate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     expr: Expression
     code: Literal["WW210"] = "WW210"
+
+
+def metrics() -> tuple[str, ...]:
+    """The columns that an expression may name: those of numbers."""
+    return tuple(name for name, kind in typing.get_type_hints(LayerRow).items() if kind in (float | None, int | None))
 
 
 def exceeded(evidence: Evidence, aggregates: Sequence[Aggregate]) -> Iterable[Found]:
