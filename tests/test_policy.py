@@ -98,7 +98,9 @@ def test_a_table_of_pyproject_is_the_same_policy(tmp_path: Path) -> None:
 # What a file says after `schema = 1` -> the problem, and its place.
 WRONG = {
     'fail_on = "fatal"': ("Invalid enum value 'fatal'; it is one of: never, warn, error", "$.fail_on"),
-    "falon = 1": ("Object contains unknown field `falon`; known are: profile, fail_on, ", "$"),
+    "[[supress]]": ("unknown field; did you mean suppress? known are: schema, profile, ", "$.supress"),
+    "xyz = 1": ("unknown field; known are: schema, profile, ", "$.xyz"),
+    "falon = 1": ("unknown field; did you mean fail_on? known are: schema, profile, fail_on, ", "$.falon"),
     'select = "WW101"': ("Expected `array`, got `str`", "$.select"),
     'ignore = ["WW21"]': ("rule 'WW21' is not known; did you mean WW210 (aggregate)? `ww-static rules list` shows them all", "$"),
     "limits = 3": ("Expected `object`, got `int`", "$.limits"),
@@ -110,7 +112,7 @@ WRONG = {
     "[rules.alpha-abov]": ("rule 'alpha-abov' is not known; did you mean WW201 (alpha-above)?", "$.rules.alpha-abov"),
     "[rules]\nWW201 = 6": ("Expected `object`, got `int`", "$.rules.WW201"),
     '[rules.WW201]\nmax = "6"': ("Expected `float`, got `str`", "$.rules.WW201.max"),
-    "[rules.WW201]\nmaximum = 6": ("Object contains unknown field `maximum`; known are: ", "$.rules.WW201"),
+    "[rules.WW201]\nmaximum = 6": ("Object contains unknown field `maximum`; did you mean max? known are: ", "$.rules.WW201"),
     "[rules.WW201]\nmax = -6": ("Expected `float` > 1.0", "$.rules.WW201.max"),
     "[rules.WW201]\nmax = nan": ("Expected `float` > 1.0", "$.rules.WW201.max"),
     "[rules.WW201]\nmax = inf": ("max is a number from 0, not inf", "$.rules.WW201"),
@@ -127,7 +129,7 @@ WRONG = {
     '[[aggregate]]\nexpr = {metric = "alpha", above = nan, max_count = 1}': ("above is a finite number, not nan", "$.aggregate[0]"),
     '[[aggregate]]\nexpr = {metric = "alpha", above = 1, max_count = -1}': ("max_count is a number from 0, not -1", "$.aggregate[0]"),
     '[[aggregate]]\nexpr = {metric = "alpha", above = 1, max_share = 1.5}': ("Expected `float` <= 1.0", "$.aggregate[0].expr.max_share"),
-    '[[aggregate]]\nexpr = {metric = "alpha", over = 1}': ("Object contains unknown field `over`; known are: metric, above", "$.aggregate[0].expr"),
+    '[[aggregate]]\nexpr = {metric = "alpha", over = 1}': ("Object contains unknown field `over`; did you mean above? known are: metric, above", "$.aggregate[0].expr"),
     '[[suppress]]\ncode = "WW104"': ("Object missing required field `reason`", "$.suppress[0]"),
     '[[suppress]]\ncode = "WW104"\nreason = " "': ("reason is empty; say why the finding is accepted", "$.suppress[0]"),
     '[[suppress]]\ncode = "ww104"\nreason = "r"': ("rule 'ww104' is not known; did you mean WW104 (rank-collapse)?", "$.suppress[0]"),
@@ -182,6 +184,7 @@ def test_a_place_in_pyproject_is_that_of_the_whole_file(tmp_path: Path) -> None:
 def test_every_table_has_its_problem_told(tmp_path: Path) -> None:
     text = 'fail_on = 1\n[limits]\nmemory = []\n[rules.WW201]\nmax = ""\n[rules.WW1]\n[[suppress]]\n[[suppress]]\ncode = 1'
     assert len(problems(tmp_path, text)) == 7
+    assert len(problems(tmp_path, "schema = 1\nfailon = 1\n[rule.WW101]\n[[supress]]")) == 3
 
 
 @pytest.mark.parametrize(
@@ -216,10 +219,15 @@ def test_a_file_that_is_no_policy_is_refused(tmp_path: Path, content: bytes, sai
 
 def test_what_is_no_regular_file_is_refused_and_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    for name, said in (("fifo", "is a FIFO"), ("nothing", "no such file or directory"), (".", "is a directory")):
-        with pytest.raises(PolicyError, match=re.escape(said)) as caught:
-            loading.load(str(tmp_path / name))
-        assert "`ww-static policy init -o FILE` writes one" in str(caught.value)
+    for name, said in (
+        ("fifo", "is a FIFO; a policy is a regular file that can be read"),
+        ("nothing", "no such file or directory; `ww-static policy init -o FILE` writes one"),
+        (".", "is a directory; name the file in it"),
+        ("nul\0", "the path holds a NUL character; a policy is a regular file that can be read"),
+    ):
+        with pytest.raises(PolicyError) as caught:
+            loading.load(f"{tmp_path}/{name}")
+        assert caught.value.problems == (said,)
 
 
 def test_the_nearest_file_upwards_wins_and_nothing_is_merged(tmp_path: Path) -> None:
@@ -354,7 +362,7 @@ def test_the_commands_about_policies(
     assert here(capsys, "policy", "init")[1] == before
     assert here(capsys, "policy", "check")[:2] == (
         0,
-        "ww-static.toml: valid, 0 values are set\nrules: none; aggregates: 0; suppressions: 0\n",
+        "ww-static.toml: valid; values that are set: 0\nrules: none; aggregates: 0; suppressions: 0\n",
     )
     written(tmp_path, WHOLE.replace("2027", "2020"))
     code, out, _ = here(capsys, "policy", "check", "ww-static.toml")

@@ -52,7 +52,7 @@ def policy_check(
         return
     today = datetime.date.today()
     rules = sorted({key.split(".")[1] for key in policy.origins if key.startswith("rules.")})
-    print(f"{escape(policy.source)}: valid, {len(policy.origins)} values are set")
+    print(f"{escape(policy.source)}: valid; values that are set: {len(policy.origins)}")
     print(f"rules: {', '.join(rules) or 'none'}; aggregates: {len(policy.aggregate)}; suppressions: {len(policy.suppress)}")
     for number, one in enumerate(policy.suppress):
         if one.expires is not None and one.expires <= today:

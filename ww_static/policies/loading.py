@@ -26,6 +26,7 @@ PYPROJECT = "pyproject.toml"
 TABLE = "tool.ww-static"  # of a pyproject.toml
 MOST_BYTES = 1 << 18
 _TABLES = ("limits", "rules", "aggregate", "suppress")
+_KEYS = ("schema", *Head.__struct_fields__, *_TABLES)
 _S = TypeVar("_S", bound=msgspec.Struct)
 
 
@@ -60,7 +61,7 @@ def _hint(said: str, kind: type[msgspec.Struct], inner: str) -> str:
     if said.startswith("Object contains unknown field"):
         if inner:  # of a table in the table
             annotations = typing.get_type_hints(annotations[inner.split(".")[1]])
-        return f"; known are: {', '.join([*annotations, *(_TABLES if kind is Head else ())])}"
+        return f"{_meant(said.split('`')[1], annotations)}known are: {', '.join(annotations)}"
     if said.startswith("Invalid enum value"):
         return f"; it is one of: {', '.join(map(str, typing.get_args(annotations[inner.split('.')[1]])))}"
     return ""
@@ -132,7 +133,16 @@ def _bytes(path: str, shown: str) -> bytes:
         finally:
             os.close(descriptor)
     except FormatError as error:
-        raise PolicyError(shown, (f"{error.problem}; `ww-static policy init -o FILE` writes one",)) from error
+        raise PolicyError(shown, (_unread(path, error),)) from error
+
+
+def _unread(path: str, error: FormatError) -> str:
+    if "\0" not in path and os.path.isdir(path):
+        return "is a directory; name the file in it"
+    missing = isinstance(error.__cause__, FileNotFoundError)
+    return f"{error.problem}; " + (
+        "`ww-static policy init -o FILE` writes one" if missing else "a policy is a regular file that can be read"
+    )
 
 
 def checked(document: Mapping[str, Any], shown: str, root: str) -> Policy:
@@ -147,7 +157,10 @@ def checked(document: Mapping[str, Any], shown: str, root: str) -> Policy:
         PolicyError: they mean nothing; one problem for each table.
     """
     problems = _Problems()
-    head = {key: value for key, value in document.items() if key not in (*_TABLES, "schema")}
+    head = {key: value for key, value in document.items() if key in Head.__struct_fields__}
+    for key in document:
+        if key not in _KEYS:
+            problems.add(f"unknown field{_meant(key, _KEYS)}known are: {', '.join(_KEYS)}", f"{root}.{key}")
     _check_schema(document.get("schema"), root, problems)
     top = problems.table(head, Head, root, _check_head)
     limits = problems.table(document.get("limits", {}), Bounds, f"{root}.limits", _check_limits)
@@ -164,7 +177,7 @@ def checked(document: Mapping[str, Any], shown: str, root: str) -> Policy:
 
 def _origins(document: Mapping[str, Any], shown: str) -> dict[str, str]:
     """Where each value of a checked file is: key -> file and table."""
-    found = dict.fromkeys((key for key in document if key not in (*_TABLES, "schema")), shown)
+    found = dict.fromkeys((key for key in document if key in Head.__struct_fields__), shown)
     found |= {f"limits.{key}": f"{shown} [limits]" for key in document.get("limits", {})}
     for code, table in document.get("rules", {}).items():
         found |= {f"rules.{code}.{key}": f"{shown} [rules.{code}]" for key in table}
@@ -262,5 +275,10 @@ def _check_kinds(kinds: Iterable[str]) -> None:
 def _known(word: str, known: Iterable[str], noun: str, otherwise: str) -> None:
     names = list(known)
     if word not in names:
-        close = difflib.get_close_matches(word, names, n=1)
-        raise UsageError(f"{noun} '{word}' is not known; " + (f"did you mean {close[0]}? " if close else "") + otherwise)
+        raise UsageError(f"{noun} '{word}' is not known{_meant(word, names)}{otherwise}")
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    """What was meant, perhaps, between a problem and what else there is to say."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}? " if close else "; "
