@@ -137,6 +137,18 @@ def test_a_model_whose_name_grew_is_known_by_its_file() -> None:
     assert {(one.code, one.model_id) for one in run(moved, written(rows)).findings} == set()  # by their names
 
 
+def test_names_that_are_no_text_are_known_by_their_escapes() -> None:
+    raw = [replace(row, model_id="m\udcff", file="m\udcff.npz", name=f"\udcfe{row.name}") for row in (GOOD, BAD)]
+    stored = [replace(row, model_id="m\\xff", file="m\\xff.npz", name=f"\\xfe{row.name}") for row in (GOOD, BAD)]
+    judgement = run(raw, written([*stored, replace(GOOD, model_id="n", file="n.npz")]))
+    assert statuses(judgement) == {("WW101", raw[1].name): "unchanged", ("WW091", None): None}
+
+
+def test_an_option_that_did_not_exist_was_what_it_is_by_default() -> None:
+    assert not run([GOOD], written([GOOD]), options=OPTIONS | {"xmax": 0, "fit": "PL"}).findings
+    assert run([GOOD], written([GOOD]), options=OPTIONS | {"xmax": -1}).findings
+
+
 def test_models_that_only_one_of_both_has_are_told() -> None:
     two = [replace(GOOD, model_id=model) for model in ("a", "b")]
     judgement = run([replace(GOOD, model_id=model) for model in ("a", "c")], written(two))

@@ -24,11 +24,11 @@ from conftest import Writer
 from ww_static import delivery, render, writers
 from ww_static.cli import main
 from ww_static.cli_options import AuditFormat, Format
+from ww_static.errors import utf8
 from ww_static.models import Source
 from ww_static.policies.policy import Policy, Suppression
 from ww_static.results import Result
 from ww_static.rows import FindingRow
-from ww_static.tables import utf8
 
 HOSTILE = (
     "=1+1\x1b[31m[bold]x[/bold]<script>alert(1)</script><img src=x onerror=y>|a\\|`b``c`*_~[d](javascript:e)\\](f) {0} @user #1 GH-1 "

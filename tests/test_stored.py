@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,9 +156,11 @@ def test_a_table_that_unpacks_to_too_much_is_not_read(tmp_path: Path, folder: Pa
         stored.read(str(tmp_path / "many.parquet"))
 
 
-def test_a_folder_is_no_baseline(folder: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
-        stored.read(str(folder))
+def test_what_is_no_regular_file_is_no_baseline(folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    for path in (folder, tmp_path / "pipe.json"):
+        with pytest.raises(UsageError, match="is no regular file"):
+            stored.read(str(path))
 
 
 def test_a_policy_names_no_baseline_in_the_audited_folder(folder: Path, tmp_path: Path) -> None:

@@ -118,3 +118,12 @@ def _escape_character(character: str) -> str:
     if character.isprintable():  # false for control, format (bidi marks), surrogate and separator characters
         return character
     return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def utf8(text: str) -> str:
+    """`text` with the bytes of names that are not UTF-8 written as escapes; everything else verbatim."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "".join(escape(c) if 0xD800 <= ord(c) <= 0xDFFF else c for c in text)
+    return text

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from urllib.parse import quote
 
+from ww_static.errors import utf8
 from ww_static.models import Source
-from ww_static.tables import Tables, utf8
+from ww_static.tables import Tables
 
 
 def sources_of(result: Tables) -> dict[str | None, Source]:

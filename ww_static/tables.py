@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from ww_static import schema
-from ww_static.errors import FormatError, escape
+from ww_static.errors import FormatError, utf8
 from ww_static.models import Source
 from ww_static.rows import TABLES, FileRow, FindingRow
 from ww_static.version import __version__
@@ -110,12 +110,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, dict):
         return list(value.items())
     return value
-
-
-def utf8(text: str) -> str:
-    """`text` with the bytes of names that are not UTF-8 written as escapes; everything else verbatim."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return "".join(escape(c) if 0xD800 <= ord(c) <= 0xDFFF else c for c in text)
-    return text

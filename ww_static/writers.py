@@ -16,8 +16,8 @@ from dataclasses import fields
 from typing import IO, TYPE_CHECKING, Any
 
 from ww_static import render, rows
-from ww_static.errors import UsageError, escape
-from ww_static.tables import Tables, utf8
+from ww_static.errors import UsageError, escape, utf8
+from ww_static.tables import Tables
 from ww_static.version import __version__
 
 if TYPE_CHECKING:

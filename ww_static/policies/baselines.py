@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
+from ww_static.errors import utf8
+from ww_static.options import Options
 from ww_static.policies.gate import LEVELS
 from ww_static.rows import FileRow, FindingRow, LayerRow
 from ww_static.rules.rule import Evidence
@@ -18,6 +20,7 @@ _UNCOUNTED = ("WW09", "WW3")  # about the audit itself, or about a baseline of i
 # Metric -> how much farther beyond its limit a value may be, absolute and relative, before the finding has changed.
 _TOLERANCES = {"n_nan": (0.0, 0.0), "n_inf": (0.0, 0.0), "alpha": (0.5, 0.0)}
 _TOLERANCE = (0.0, 0.05)
+Spelled = TypeVar("Spelled", LayerRow, FindingRow)
 STATUSES = ("new", "changed", "unchanged", "fixed")
 
 
@@ -47,15 +50,15 @@ class Baseline:
         if _major(self.version) != _major(__version__):
             found.append(f"version {self.version} wrote it, and this is {__version__}")
         for name in sorted({*parameters, *self.parameters} - {"params_id"}):
-            before, now = self.parameters.get(name), parameters.get(name)
-            if _plain(before) != _plain(now):
-                found.append(f"{name} was {_plain(before)}, and is {_plain(now)}")
+            before, now = _option(self.parameters, name), _option(parameters, name)
+            if before != now:
+                found.append(f"{name} was {before}, and is {now}")
         return tuple(found)
 
     def comparable(self, parameters: Mapping[str, Any]) -> bool:
         """Whether what both have computed was computed in the same way."""
         names = {*parameters, *self.parameters} - _HARMLESS
-        same = all(_plain(self.parameters.get(name)) == _plain(parameters.get(name)) for name in names)
+        same = all(_option(self.parameters, name) == _option(parameters, name) for name in names)
         return same and _major(self.version) == _major(__version__)
 
 
@@ -65,7 +68,9 @@ def _major(version: str) -> tuple[str, ...]:
     return (first, second) if first == "0" else (first,)
 
 
-def _plain(value: Any) -> Any:
+def _option(parameters: Mapping[str, Any], name: str) -> Any:
+    """An option as JSON has it; one that an earlier release did not have was what it is by default."""
+    value = parameters.get(name, getattr(Options(), name, None))
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -91,6 +96,21 @@ def partners(evidences: Sequence[Evidence], baseline: Baseline) -> dict[str | No
     if len(now) == len(before) == 1:
         pair(lambda _, __: True)
     return found
+
+
+def spelled(baseline: Baseline, evidences: Sequence[Evidence]) -> Baseline:
+    """The baseline with the names of the run, where they are not UTF-8: files have such names with escapes."""
+    names = {name for one in evidences for row in one.rows for name in (row.model_id, row.file, row.name) if name is not None}
+    written = {utf8(name): name for name in names if utf8(name) not in names}
+    if not written:
+        return baseline
+
+    def respelled(row: Spelled) -> Spelled:
+        here = {key: written.get(getattr(row, key), getattr(row, key)) for key in ("model_id", "file", "name")}
+        return replace(row, **here)
+
+    rows, findings = tuple(map(respelled, baseline.rows)), tuple(map(respelled, baseline.findings))
+    return replace(baseline, rows=rows, findings=findings)
 
 
 def set_beside(evidences: Sequence[Evidence], baseline: Baseline, parameters: Mapping[str, Any]) -> list[Evidence]:

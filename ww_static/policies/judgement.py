@@ -65,6 +65,7 @@ def judge(
     """
     models = evidences(rows, findings, files)
     if baseline is not None:
+        baseline = baselines.spelled(baseline, models)
         models = baselines.set_beside(models, baseline, parameters)
     found = [suppressions.suppressed(one, policy, today) for evidence in models for one in _of_model(evidence, policy)]
     if policy.severity("WW090") != "off":

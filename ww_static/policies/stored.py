@@ -91,10 +91,10 @@ def read(path: str) -> Baseline:
         UsageError: it cannot be read, is too large, or is no result of this program.
     """
     shown = escape(path)
+    if os.path.exists(path) and not os.path.isfile(path):  # to open a pipe would wait for its writer
+        raise UsageError(f"baseline '{shown}' is no regular file; name the .json or .parquet file itself")
     try:
         with open(path, "rb") as stream:
-            if not os.path.isfile(path):
-                raise UsageError(f"baseline '{shown}' is no regular file")
             size = os.fstat(stream.fileno()).st_size
             if size > MAX_BYTES:
                 raise UsageError(f"baseline '{shown}' has {size} bytes, limit {MAX_BYTES}")
