@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -81,21 +81,15 @@ def partners(evidences: Sequence[Evidence], baseline: Baseline) -> dict[str | No
     """
     before = {row.model_id: row.file for row in reversed(baseline.rows)}
     now = {one.model_id: one.rows[0].file for one in evidences if one.rows}
-    found: dict[str | None, str | None] = {}
-
-    def pair(same: Callable[[str | None, str | None], bool]) -> None:
-        for model in [one for one in now if one not in found]:
-            fitting = [one for one in before if one not in found.values() and same(model, one)]
-            if len(fitting) == 1:
-                found[model] = fitting[0]
-
-    files = Counter(now.values()) | Counter(before.values())
-    pair(lambda new, old: new == old and now[new] == before[old])
-    pair(lambda new, old: now[new] == before[old] and files[now[new]] == 1)
-    pair(lambda new, old: new == old)
     if len(now) == len(before) == 1:
-        pair(lambda _, __: True)
-    return found
+        return dict(zip(now, before, strict=True))
+    same = {model for model, file in now.items() if model in before and before[model] == file}
+    of_file = {file: model for model, file in before.items() if model not in same}
+    files = Counter(now.values()) | Counter(before.values())
+    found: dict[str | None, str | None] = {model: model for model in same}
+    found |= {model: of_file[file] for model, file in now.items() if model not in same and files[file] == 1 and file in of_file}
+    taken = set(found.values())
+    return found | {model: model for model in now if model not in found and model in before and model not in taken}
 
 
 def spelled(baseline: Baseline, evidences: Sequence[Evidence]) -> Baseline:
