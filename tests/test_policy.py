@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import random
 import re
 import tomllib
 from pathlib import Path
@@ -154,6 +155,40 @@ def test_no_limit_of_any_rule_is_negative_infinite_or_no_number(tmp_path: Path) 
                 for value in ("-1", "-0.5", "nan", "inf"):
                     (found,) = problems(tmp_path, f"schema = 1\n[rules.{code}]\n{name} = {value}")
                     assert f"$.rules.{code}" in found
+
+
+NAMES = (
+    *loading._KEYS, "WW101", "WW201", "WW301", "severity", "kinds", "max", "expr", "metric", "above", "max_share", "code", "reason", "model",
+    "tensor", "expires", "x",
+)  # fmt: skip
+LEAVES = (
+    True, 0, 1, -1, 0.5, float("nan"), "", "x", "WW101", "WW210", "alpha", "name", "error", "off", "fast", "warn", "dense", "re:(", "2GiB",
+    datetime.date(2027, 1, 1), datetime.datetime(2027, 1, 1), datetime.time(1),
+)  # fmt: skip
+
+
+def anything(chance: random.Random, depth: int) -> Any:
+    """What TOML may hold, of words that a policy knows."""
+    kind = chance.random() if depth else 1.0
+    if kind < 0.4:
+        return {name: anything(chance, depth - 1) for name in chance.sample(NAMES, chance.randrange(4))}
+    return [anything(chance, depth - 1) for _ in range(chance.randrange(3))] if kind < 0.6 else chance.choice(LEAVES)
+
+
+def test_whatever_toml_holds_is_a_policy_or_is_refused() -> None:
+    chance, ends = random.Random(0), set()
+    for _ in range(4000):
+        document = {name: anything(chance, 3) for name in chance.sample(NAMES, chance.randrange(4))} | {"schema": 1}
+        try:
+            policy = loading.checked(document, "p", "$")
+        except PolicyError as error:
+            ends.add("refused")
+            wrong = [problem for problem in error.problems if " - at `$" not in problem]
+        else:
+            ends.add("obeyed")
+            wrong = [] if loading.verified(policy) == policy else [str(document)]
+        assert wrong == []
+    assert ends == {"refused", "obeyed"}
 
 
 def test_a_pyproject_that_was_named_has_the_table(tmp_path: Path) -> None:

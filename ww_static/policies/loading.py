@@ -58,12 +58,12 @@ class _Problems:
 def _hint(said: str, kind: type[msgspec.Struct], inner: str) -> str:
     """What may stand there, where the message of msgspec does not say it."""
     annotations = typing.get_type_hints(kind)
+    inside = annotations.get(inner.removeprefix(".").partition(".")[0])
     if said.startswith("Object contains unknown field"):
-        if inner:  # of a table in the table
-            annotations = typing.get_type_hints(annotations[inner.split(".")[1]])
-        return f"{_meant(said.split('`')[1], annotations)}known are: {', '.join(annotations)}"
+        known = typing.get_type_hints(inside) if isinstance(inside, type) else annotations
+        return f"{_meant(said.split('`')[1], known)}known are: {', '.join(known)}"
     if said.startswith("Invalid enum value"):
-        return f"; it is one of: {', '.join(map(str, typing.get_args(annotations[inner.split('.')[1]])))}"
+        return f"; it is one of: {', '.join(map(str, typing.get_args(inside)))}"
     return ""
 
 
