@@ -95,8 +95,18 @@ def test_the_gravest_of_many_findings_are_shown() -> None:
     rows += [nan_layer(f"nan.{place}", "two") for place in range(50)]
     text = printed(audited(rows))
     assert (text.count("WW101 non-finite"), text.count("WW201 alpha-above")) == (50, 10)
-    assert "90 further findings: -v shows them, -o writes them" in text
+    assert "  90 further findings: -v shows all, -o writes all" in text
     assert printed(audited(rows), True).count("WW201 alpha-above") == 100
+
+
+def test_notes_are_counted_and_shown_on_request() -> None:
+    said = [
+        FindingRow(model_id="model", category="duplicate_variant", where=f"{place}.bin", message="not read")
+        for place in range(3)
+    ]
+    text = printed(audited([layer("sound")], said))
+    assert text.splitlines()[:2] == ["PASSED  model.safetensors: 3 notes (WW011)", "  3 notes: -v shows all, -o writes all"]
+    assert printed(audited([layer("sound")], said), True).count("info   WW011") == 3
 
 
 def test_many_models_that_pass_are_counted() -> None:
@@ -176,7 +186,7 @@ def test_everything_else_is_code_in_markdown(text: str) -> None:
     assert (cells[0] or [])[0].content.strip() == text.replace("|", "\\x7c").strip()
 
 
-@pytest.mark.parametrize("width", [20, 40, 100])
+@pytest.mark.parametrize("width", [12, 20, 40, 100])
 def test_wrapped_lines_fit_and_lose_nothing(width: int) -> None:
     text = "  error  WW101: " + "x" * 130 + " a b " + "層" * 70 + " ::error:: " * 9
     lines = wrapped(text, width, 8).split("\n")

@@ -271,3 +271,14 @@ def test_hostile_names_of_a_real_file_are_inert_in_every_output(
         data = Path(file).read_bytes()
         if not file.endswith((".parquet", ".arrow", ".feather")):
             plain(data.decode("utf-8").replace("\r\n", "\n"))
+
+
+@pytest.mark.parametrize("words", ["--x", "-f", "--profile=", "--seed=", "--output=", "--policy="])
+def test_a_file_name_that_is_taken_for_an_option_gives_no_command(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("\n::error::x", "##[error]x", "a\n##[group]\x1b[31m"):
+        with pytest.raises(SystemExit) as ended:
+            main(["audit", "model.safetensors", words + text])
+        assert ended.value.code == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        plain(err)

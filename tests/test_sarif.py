@@ -146,6 +146,15 @@ def test_files_are_named_from_the_working_directory(name: str, tmp_path: Path, m
         assert ":" not in place["uri"]
 
 
+@pytest.mark.parametrize(("source", "uri"), [("ci/ww-static.toml", "ci/ww-static.toml"), ("../p.toml", "p.toml"), (None, None)])
+def test_a_finding_about_the_policy_is_in_its_file(source: str | None, uri: str | None) -> None:
+    policy = Policy(suppress=(Suppression(code="WW101", model="model", reason="masks"),), source=source)
+    (one,) = log(audited([layer("sound")], policy=policy))["results"]
+    assert one["ruleId"] == "WW090"
+    places = [place["physicalLocation"]["artifactLocation"]["uri"] for place in one.get("locations", ())]
+    assert places == ([] if uri is None else [uri])
+
+
 def test_a_shard_is_named_beside_its_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     row = replace(nan_layer("nan"), file="a/model-00002.safetensors")

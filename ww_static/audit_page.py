@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from ww_static.errors import escape
 from ww_static.models import Source
@@ -29,32 +29,34 @@ _STYLES = {"failed": "bold red", "unread": "bold yellow", "passed": "green", "er
 
 
 def lines(result: Tables, everything: bool) -> list[Line]:
-    """The verdicts with their findings; only the gravest of many, unless `everything` is asked for."""
+    """The verdicts with their findings; unless `everything` is asked for, no notes, and only the gravest of many."""
     judgement = _judgement(result)
     models = standings(judgement, result.rows, result.file_rows)
     shown = _gravest(models, everything)
     sources = sources_of(result)
     page = [] if len(models) == 1 else [Line(_overall(models, judgement), _STYLES[verdict(judgement.reasons)])]
-    quiet = 0
+    passed = 0
     for model in models:
-        listed = [one for one in model.findings if id(one) in shown]
-        if not everything and not model.findings and not model.reasons:
-            quiet += 1
-            if quiet > MOST_SHOWN:
-                continue
-        page.append(Line(_headline(model, sources), _STYLES[model.verdict], 8))
-        page += [Line(_sentence(one, model), _STYLES[one.severity or "info"], 16) for one in listed]
-        if len(listed) < len(model.findings):
-            page.append(
-                Line(f"  {counted(len(model.findings) - len(listed), 'further finding')}: -v shows them, -o writes them")
-            )
-        if everything:
-            page += [
-                Line(f"{_sentence(one, model)} (suppressed: {_cut(one.suppressed)})", "dim", 16) for one in model.suppressed
-            ]
-    if quiet > MOST_SHOWN:
-        page.append(Line(f"PASSED  {counted(quiet - MOST_SHOWN, 'further model')}: no findings", _STYLES["passed"]))
+        passed += not model.findings and not model.reasons
+        if everything or model.findings or model.reasons or passed <= MOST_SHOWN:
+            page.append(Line(_headline(model, sources), _STYLES[model.verdict], 8))
+            page += _details(model, shown, everything)
+    if passed > MOST_SHOWN and not everything:
+        page.append(Line(f"PASSED  {counted(passed - MOST_SHOWN, 'further model')}: no findings", _STYLES["passed"]))
     return page
+
+
+def _details(model: Standing, shown: Set[int], everything: bool) -> Iterator[Line]:
+    """The findings of a model that are shown, and how many are not."""
+    for one in model.findings:
+        if id(one) in shown:
+            yield Line(_sentence(one, model), _STYLES[one.severity or "info"], 16)
+    hidden = [one for one in model.findings if id(one) not in shown]
+    if hidden:
+        noun = "note" if all(one.severity == "info" for one in hidden) else "further finding"
+        yield Line(f"  {counted(len(hidden), noun)}: -v shows all, -o writes all")
+    for one in model.suppressed if everything else ():
+        yield Line(f"{_sentence(one, model)} (suppressed: {_cut(one.suppressed)})", "dim", 16)
 
 
 def closing(result: Tables) -> list[Line]:
@@ -133,7 +135,8 @@ def _rank(one: FindingRow) -> int:
 
 def _gravest(models: Sequence[Standing], everything: bool) -> set[int]:
     found = sorted((one for model in models for one in model.findings), key=_rank)
-    return {id(one) for one in (found if everything else found[:MOST_SHOWN])}
+    told = [one for one in found if one.severity != "info" or one.outcome != "violation"]
+    return {id(one) for one in (found if everything else told[:MOST_SHOWN])}
 
 
 def _overall(models: Sequence[Standing], judgement: Judgement) -> str:

@@ -362,9 +362,10 @@ def _click_or_bug(error: Exception) -> int:
     if type(error).__name__ == "Abort":
         return INTERRUPTED
     if isinstance(code, int):
-        show: Any = getattr(error, "show", None)
-        if show is not None:
-            show()
+        said: Any = error
+        if hasattr(said, "show"):
+            said.message = escape(said.message)  # an option may be the name of a file, by a glob of the shell
+            said.show()
         return code
     if os.environ.get("WW_STATIC_TRACEBACK"):
         raise error

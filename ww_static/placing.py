@@ -28,8 +28,13 @@ def from_here(source: Source | None, file: str) -> str:
     if file != source.shown:
         beside = os.path.relpath(file, os.path.dirname(source.shown) or ".")
         path = os.path.join(os.path.dirname(source.path), beside)
+    return inside(path) or file
+
+
+def inside(path: str) -> str | None:
+    """A path relative to the working directory, with forward slashes; None when it leads elsewhere."""
     path = os.path.relpath(path)
-    return file if path.split(os.sep)[0] == os.pardir else path.replace(os.sep, "/")
+    return None if path.split(os.sep)[0] == os.pardir else path.replace(os.sep, "/")
 
 
 def uri(path: str) -> str:

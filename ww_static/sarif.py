@@ -5,12 +5,14 @@ Deterministic: no clock, no host, no absolute path. Keys without a value are omi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ww_static.errors import escape
 from ww_static.models import Source
-from ww_static.placing import from_here, sources_of, uri
+from ww_static.placing import from_here, inside, sources_of, uri
 from ww_static.rows import FindingRow
 from ww_static.rules.catalogue import RULES
 from ww_static.rules.rule import SEVERITIES, Rule
@@ -39,9 +41,17 @@ def log(result: Tables) -> dict[str, Any]:
             _ROOT: {"description": {"text": "The working directory of the audit: the root of the repository."}}
         },
         "invocations": [_invocation(result, sources, len(found) - len(kept))],
-        "results": [_result(sources.get(one.model_id), one, suppressions) for one in kept],
+        "results": [_result(sources.get(one.model_id), _placed(one, result), suppressions) for one in kept],
     }
     return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
+
+
+def _placed(one: FindingRow, result: Tables) -> FindingRow:
+    """A finding about the policy is in its file: services refuse results that are nowhere."""
+    if one.file is not None or result.judgement is None or result.judgement.policy.source is None:
+        return one
+    source = result.judgement.policy.source
+    return replace(one, file=inside(source) or os.path.basename(source))
 
 
 def _descriptor(rule: Rule) -> dict[str, Any]:
@@ -64,10 +74,12 @@ def _result(source: Source | None, one: FindingRow, suppressions: bool) -> dict[
         "ruleId": code,
         "level": _LEVELS[one.severity or "info"],
         "message": {"text": _words(one)},
-        "locations": [_location(source, one)],
         # the first is the only one that GitHub reads; it would else make one of the line, the same for all tensors
         "partialFingerprints": {"primaryLocationLineHash": one.fingerprint, "wwStatic/v1": one.fingerprint},
     }
+    location = _location(source, one)
+    if location:
+        found["locations"] = [location]
     if code in _INDEX:
         found["ruleIndex"] = _INDEX[code]
     if one.baseline is not None:

@@ -38,14 +38,16 @@ def wrapped(text: str, width: int, indent: int) -> str:
     """Escaped `text` on lines of at most `width` terminal columns, all but the first indented."""
     from rich.cells import cell_len, chop_cells
 
+    indent = min(indent, width // 4)
+    further = max(4, width - indent - 3)
     first, *words = text.lstrip(" ").split(" ")
     lines = [" " * (len(text) - len(text.lstrip(" "))) + first]
     for word in words:
-        room = width if len(lines) == 1 else width - indent - 3
+        room = width if len(lines) == 1 else further
         if cell_len(lines[-1]) + 1 + cell_len(word) <= room:
             lines[-1] += " " + word
         else:
-            lines += chop_cells(word, width - indent - 3) or [""]
+            lines += chop_cells(word, further) or [""]
     # what stood inside the text and was harmless there begins a line now; escaped it is three columns longer
     return ("\n" + " " * indent).join([lines[0], *map(escape, lines[1:])])
 
