@@ -30,12 +30,12 @@ TYPED = ("ww_static", "readers", "tests", "fixtures", "benchmarks", "docs", "ci"
 LEAST_COVERAGE = "90"
 
 
-def run(*arguments: str) -> None:
-    """Runs a command of the environment in the project's folder; ends this program with its code when it fails."""
+def run(*arguments: str, expected: int = 0) -> None:
+    """Runs a command of the environment in the project's folder; ends this program with its code when that is another."""
     print("+", " ".join(arguments), file=sys.stderr, flush=True)
     code = subprocess.call([str(PYTHON), "-m", *arguments], cwd=ROOT)
-    if code:
-        sys.exit(code)
+    if code != expected:
+        sys.exit(code or 1)
 
 
 def fuzz(arguments: list[str]) -> None:
@@ -69,13 +69,17 @@ def set_up(extra: str) -> None:
 
 
 def demo() -> None:
-    """Fetches MiniLM by exact version and checksum, and analyzes it."""
+    """Fetches MiniLM by exact version and checksum, analyzes it, and audits it and a damaged copy."""
     set_up("")
     sys.stdout.flush()
     path = subprocess.run(
         [str(PYTHON), "fixtures/weights.py", "minilm"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
     ).stdout.strip()
+    copy = os.path.join(".cache", "demo", "damaged.safetensors")
+    subprocess.run([str(PYTHON), "fixtures/damaged.py", path, copy], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     run("ww_static", "analyze", os.path.relpath(path, ROOT))
+    run("ww_static", "audit", os.path.relpath(path, ROOT))
+    run("ww_static", "audit", copy, expected=1)
 
 
 def test(arguments: list[str]) -> None:
