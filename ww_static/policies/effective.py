@@ -59,6 +59,6 @@ def _pairs(policy: Policy) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it; what a struct does not say is left out."""
+    """A value as JSON has it; what a table does not say is left out."""
     made = msgspec.to_builtins(value)
-    return {key: item for key, item in made.items() if item is not None} if isinstance(made, dict) else made
+    return {key: _plain(item) for key, item in made.items() if item is not None} if isinstance(made, dict) else made
