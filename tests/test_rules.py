@@ -91,7 +91,7 @@ POSITIVE: dict[str, list[tuple[tuple[LayerRow, ...], tuple[FindingRow, ...]]]] =
     ],
     "WW103": [((row(min=0.5, max=0.5, abs_max=0.5, std=0.0, excess_kurtosis=None),), ())],
     "WW104": [((row(matrix_rank=1),), ()), ((row(erank_sigma=1.0),), ()), ((row(num_evals=8, matrix_rank=1),), ()), ((unseen(rank_sample=1),), ())],
-    "WW105": [((SPIKED,), ()), ((replace(SPIKED, status="skipped", reason="profile", has_esd=False),), ())],
+    "WW105": [((SPIKED,), ()), ((row(max=1e200, abs_max=1e200, std=None, excess_kurtosis=None),), ()), ((replace(SPIKED, status="skipped", reason="profile", has_esd=False),), ())],
     "WW106": [(layers(0.05, 0.05, 50.0, 0.06), ()), (layers(0.05, 0.05, 0.05, 5e-5), ())],
     "WW107": [((SOUND, TWIN), ()), ((SOUND, replace(TWIN, offset=None)), ()), ((SOUND, replace(TWIN, offset=96, file="other")), ())],
     "WW108": [((row(warning_codes=("quant_floor",)),), ())],
@@ -117,7 +117,7 @@ NEGATIVE: dict[str, list[tuple[LayerRow, ...]]] = {
         (row(std=1.0, min=-1.0, max=1.0, abs_max=1.0, excess_kurtosis=-2.0),),  # signs
         (row(std=0.01, min=-1.0, max=1.0, abs_max=1.0, zero_fraction=0.9999, excess_kurtosis=1e4 - 3),),  # sparse signs
     ],
-    "WW106": [layers(0.05, 50.0), layers(0.05, 0.4, 0.01, 0.1), layers(0.05, 0.05, 0.05, 0.0)],
+    "WW106": [layers(0.05, 50.0), layers(0.05, 4.15, 0.05), layers(0.05, 0.4, 0.01, 0.1), layers(0.05, 0.05, 0.05, 0.0)],
     "WW107": [
         (SOUND, replace(TWIN, offset=96)),
         (EMBEDDING, row(name="lm_head.weight", kind="head", offset=7)),
@@ -141,7 +141,7 @@ NEGATIVE: dict[str, list[tuple[LayerRow, ...]]] = {
         (row(warning_codes=("trap_mean",), ww_softrank=0.9),),
     ],
     "WW205": [(row(phase="random-like", D=0.2),), (row(num_evals=50, D=0.2),)],
-    "WW206": [(row(num_evals=2, stable_rank=1.0),), (row(kind="lora_delta", stable_rank=1.1),)],
+    "WW206": [(row(stable_rank=1.1, rf=9),), (row(num_evals=2, stable_rank=1.0),), (row(kind="lora_delta", stable_rank=1.1),)],
 }  # fmt: skip
 
 

@@ -163,12 +163,9 @@ def _unreliable(evidence: Evidence, settings: Unreliable) -> Iterable[Found]:
 def _low_stable_rank(evidence: Evidence, settings: LowStableRank) -> Iterable[Found]:
     for row in evidence.rows:
         evals = row.num_evals or 0
-        if (
-            row.stable_rank is not None
-            and row.kind != "lora_delta"
-            and evals >= settings.min_evals
-            and row.stable_rank < settings.min
-        ):
+        if row.stable_rank is None or row.rf != 1 or row.kind == "lora_delta" or evals < settings.min_evals:
+            continue
+        if row.stable_rank < settings.min:
             message = f"stable rank {row.stable_rank:.3g} of {evals}: one direction holds most of the matrix"
             yield found_in(row, message, metric="stable_rank", value=row.stable_rank, limit=settings.min)
 
@@ -196,6 +193,6 @@ SPECTRAL_RULES = (
     Rule("WW205", "tail-unreliable", "The power-law fit of a layer is not to be relied on",
          "one of the codes " + ", ".join(f"`{code}`" for code in OF_THE_TAIL) + ", or D > max_distance, of a row with min_evals eigenvalues at least that is no noise",
          "It says nothing against the layer, only against its alpha.", "Do not compare this alpha.", Unreliable, _unreliable),
-    Rule("WW206", "low-stable-rank", "One direction holds most of a matrix", "stable_rank = norm/lambda_max < min, with min_evals eigenvalues at least; adapters are not judged",
+    Rule("WW206", "low-stable-rank", "One direction holds most of a matrix", "stable_rank = norm/lambda_max < min, of single matrices with min_evals eigenvalues at least; adapters and pooled convolutions are not judged",
          "A matrix with a large common mean has it, and works.", "Look at the mean and the largest elements of the matrix.", LowStableRank, _low_stable_rank),
 )  # fmt: skip

@@ -14,6 +14,7 @@ from ww_static.rules.rule import Evidence, Found, Info, Rule, Setting, found_in
 _SAMPLE = 64  # rows and columns of which rank_sample is the rank
 # A matrix whose values are known, and whose eigenvalues are all equal, or were not computed.
 _MATRIX = frozenset(("zero_matrix", "constant_esd", "profile", "size_limit", "time_limit", "memory_limit"))
+_UNSQUARED = 1e70  # beyond it a fourth power leaves float64, and moments are not known
 _RARE = 100.0  # an element whose square is below so many mean squares is no exception; one in so many may be as large
 
 
@@ -127,7 +128,12 @@ def extremity(row: LayerRow) -> float | None:
 
 def _extreme(evidence: Evidence, settings: Extreme) -> Iterable[Found]:
     for row in evidence.tensors():
-        ratio = extremity(row) if is_matrix(row) and _is_finite(row) else None
+        if not is_matrix(row) or not _is_finite(row):
+            continue
+        if row.std is None and (row.abs_max or 0.0) > _UNSQUARED:
+            message = f"an element of absolute value {row.abs_max:.4g}: float64 cannot hold its square and fourth power"
+            yield found_in(row, message, metric="abs_max", value=row.abs_max, limit=_UNSQUARED)
+        ratio = extremity(row)
         if ratio is not None and ratio > settings.max_ratio:
             message = f"an element of absolute value {row.abs_max:.4g} is {ratio:.4g} times the root mean square of the others"
             yield found_in(
@@ -159,8 +165,8 @@ VALUE_RULES = (
          "Look at the training; suppress it where it is meant.", RankCollapse, _collapsed),
     Rule("WW105", "extreme-elements", "Single elements are far larger than all others",
          "S/sqrt(m2 - m4/S^2) > max_ratio, with S = max |x - mean|, m2 = std^2, m4 = (excess_kurtosis + 3) m2^2, both over the elements that are not zero; "
-         "only where S^2 > 100 m2. It is the largest element against the root mean square of the others, of which those of the size of S count little",
-         "Outlier elements of large language models reach some hundred times the root mean square; a matrix smaller than 100 elements is never reported.",
+         "only where S^2 > 100 m2. It is the largest element against the root mean square of the others, of which those of the size of S count little. Also abs_max > 1e70 where moments cannot be computed",
+         "Outlier elements of trained models were seen up to 354 times the root mean square; a matrix smaller than 100 elements is never reported.",
          "Fetch the file again: a flipped bit of an exponent looks like this. If it is the same, look at the training.", Extreme, _extreme),
     Rule("WW108", "noise-floor", "What is computed from a matrix lies below the rounding of its storage dtype", "the code quant_floor in warning_codes",
          "It says nothing against the model, only against its alpha and its rank.", "Audit the weights before they were rounded, if there are any.",
