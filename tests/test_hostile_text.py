@@ -137,7 +137,13 @@ def sarif_log(text: str) -> None:
     assert all(re.fullmatch(r"[\w.~%/-]+", uri, re.ASCII) and uri.startswith("models/") for uri in uris)
     messages = [one["message"]["text"] for one in (*run["results"], *run["invocations"][0]["toolExecutionNotifications"])]
     assert not [one for one in messages if "](" in one or re.search(r"(?<!\{)(?:\{\{)*\{(?!\{)", one)]
-    assert any(one.get("suppressions") for one in run["results"])
+    reasons = [one["justification"] for found in run["results"] for one in found["suppressions"]]
+    names = [one["fullyQualifiedName"] for place in places for one in place.get("logicalLocations", ())]
+    assert reasons
+    assert names
+    for told in (*messages, *reasons, *names):  # a viewer shows what the JSON stands for
+        plain(told)
+        assert "\n" not in told
 
 
 def junit_report(text: str) -> None:
