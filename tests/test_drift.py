@@ -104,6 +104,7 @@ def test_a_converted_model_gives_one_finding_for_each_change_of_dtype() -> None:
         ({"nuclear_norm": 20.3}, "nuclear_norm"),
         ({"op_norm": 2.03, "nuclear_norm": 40.0}, "nuclear_norm"),
         ({"std": 0.0}, "frob_norm"),
+        ({"std": 0.03, "op_norm": 3.0, "nuclear_norm": 30.0 * (1 + 1e-12)}, "frob_norm"),
     ],
 )
 def test_the_norm_that_drifted_most_is_told(change: dict[str, float], metric: str) -> None:

@@ -11,6 +11,7 @@ from ww_static.rows import LayerRow
 from ww_static.rules.rule import Evidence, Found, Positive, Rule, Setting, Severity, Warn, first_views, found_in
 
 _NORMS = ("op_norm", "nuclear_norm")  # beside the Frobenius norm, which the moments of any tensor give
+_FARTHER = 1 + 1e-6  # of what scales a tensor all norms tell the same, and the first of them is told
 _JUMP = 2.0  # a tail so many times longer or shorter begins at another minimum of D
 
 _EACH = 3  # so many tensors of one change of dtype are named; more are counted
@@ -150,7 +151,7 @@ def _norm(evidence: Evidence, settings: NormDrift) -> Iterable[Found]:
         changes += _norms_of(old, new)
     for one in changes:
         known = worst.get(one.row.name)
-        if one.moved > settings.tolerance and (known is None or one.moved > known.moved):
+        if one.moved > settings.tolerance and (known is None or one.moved > known.moved * _FARTHER):
             worst[one.row.name] = one
     for one in worst.values():
         limit = one.old * (1 + math.copysign(settings.tolerance, one.new - one.old))
