@@ -154,5 +154,9 @@ def test_ctrl_c_ends_with_130_and_what_is_finished_is_judged(tmp_path: Path) -> 
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert not out or "WW001" in {one["code"] for one in json.loads(out)["findings"]}
+    if out:
+        document = json.loads(out)
+        assert (document["exit"], document["audit"]["exit"], document["audit"]["reasons"][0]) == (130, 130, "interrupted")
+        assert document["audit"]["verdict"] == "unread"
+        assert "WW001" in {one["code"] for one in document["findings"]}
     assert _group_is_gone(process.pid)

@@ -101,7 +101,7 @@ def test_the_gravest_of_many_findings_are_shown() -> None:
 
 def test_notes_are_counted_and_shown_on_request() -> None:
     said = [
-        FindingRow(model_id="model", category="duplicate_variant", where=f"{place}.bin", message="not read")
+        FindingRow(model_id="model", category="duplicate_variant", where=f"{place}.onnx", message="not read")
         for place in range(3)
     ]
     text = printed(audited([layer("sound")], said))

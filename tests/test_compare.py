@@ -283,7 +283,7 @@ def test_an_interruption_keeps_what_is_finished(both: tuple[Path, Path], stage: 
         sources = planning.locate_each([str(path) for path in both], settings, here)
         result = comparing.compare_sources(sources, options, settings, here, progress=interrupt, keep_partial=True)
     states = [(row.status, row.reason) for row in result.rows]
-    assert result.interrupted
+    assert (result.interrupted, result.exit_code) == (True, 130)
     assert len(states) == 7
     assert ("skipped", "interrupted") in states
     assert any(status == "success" for status, _ in states) == (stage == "pairs")

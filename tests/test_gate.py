@@ -36,7 +36,7 @@ BUG = LayerRow(model_id="bug", file="bug.safetensors", status="error", category=
 
 OUTCOMES: dict[str, tuple[tuple[LayerRow, ...], tuple[FindingRow, ...]]] = {
     "clean": ((SOUND,), ()),
-    "info": ((SOUND,), (FindingRow(model_id="model", name=None, category="duplicate_variant", where="b.bin", message="not read"),)),
+    "info": ((SOUND,), (FindingRow(model_id="model", name=None, category="duplicate_variant", where="b.onnx", message="not read"),)),
     "warn": ((SOUND, STEEP), ()),
     "error": ((SOUND, ZERO), ()),
     "inconclusive": ((SOUND, CODES_OF), (UNDECODED,)),

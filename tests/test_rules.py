@@ -206,3 +206,10 @@ def test_defects_are_errors_and_thresholds_on_spectra_are_not() -> None:
 def test_a_setting_out_of_its_range_is_refused(code: str, setting: str, value: float) -> None:
     with pytest.raises(msgspec.ValidationError, match=setting):
         msgspec.convert({setting: value}, RULES[code].settings)
+
+
+@pytest.mark.parametrize(("file", "severity"), [("pytorch_model.bin", "warn"), ("old.PT", "warn"), ("model.onnx", None)])
+def test_a_variant_that_is_loaded_by_unpickling_is_graver_than_others(file: str, severity: str | None) -> None:
+    beside = FindingRow(model_id="m", category="duplicate_variant", where=file, message="lies beside the model and was not read")
+    (one,) = found("WW011", SOUND, findings=(beside,))
+    assert (one.severity, one.where) == (severity, file)

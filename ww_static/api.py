@@ -12,7 +12,7 @@ from typing import Any
 
 from ww_static import engine, executors, findings, models, planning, registry
 from ww_static.budget import Need
-from ww_static.errors import FormatError, UsageError
+from ww_static.errors import INTERRUPTED, FormatError, UsageError
 from ww_static.layers import LayerView
 from ww_static.options import Options, parse_bytes
 from ww_static.plan import Plan, Settings
@@ -153,7 +153,7 @@ def analyze_sources(
         file_rows=run.files,
         summary=summary,
         parameters=json.loads(options.canonical()) | {"params_id": options.params_id(DEFINITIONS_VERSION)},
-        exit_code=exit_code(run.errors, run.layers, unread),
+        exit_code=exit_code(run.errors, run.layers, unread, run.interrupted),
         errors=run.errors,
         interrupted=run.interrupted,
         sources=tuple(sources),
@@ -234,8 +234,12 @@ def describe_sources(
     )
 
 
-def exit_code(errors: Sequence[FormatError], rows: Sequence[LayerRow | TensorRow], unread: bool) -> int:
-    """4 for a bug of ours, 3 when something is unread or there is nothing at all, else 0."""
+def exit_code(
+    errors: Sequence[FormatError], rows: Sequence[LayerRow | TensorRow], unread: bool, interrupted: bool = False
+) -> int:
+    """130 for a run that was stopped, 4 for a bug of ours, 3 when something is unread or there is nothing at all, else 0."""
+    if interrupted:
+        return INTERRUPTED
     reasons = {row.reason for row in rows if row.status == "failed"} | {error.category for error in errors}
     if "internal_error" in reasons:
         return 4

@@ -22,6 +22,7 @@ MOST_SHOWN = 60  # findings, and models that pass, on a page that is not asked f
 MARKDOWN_BYTES = 900_000  # a step summary takes 1 MiB
 _NOUNS = {"error": "error", "warn": "warning", "info": "note"}
 _WHY = {
+    "interrupted": "the run was stopped before its end",
     "internal_error": "a bug of ww-static", "unreadable": "something could not be read", "inconclusive": "something could not be judged",
     "nothing_to_audit": "there was nothing to audit", "violated": "the policy is violated",
 }  # fmt: skip

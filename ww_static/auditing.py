@@ -130,5 +130,6 @@ def audit_sources(
 
 def judged(result: Result, policy: Policy, today: datetime.date, baseline: Baseline | None = None) -> Result:
     """What a policy makes of the result of an analysis, and of what it was before."""
-    judgement = judge(result.rows, result.finding_rows, result.file_rows, policy, today, baseline, result.parameters)
+    tables = result.rows, result.finding_rows, result.file_rows
+    judgement = judge(*tables, policy, today, baseline, result.parameters, result.interrupted)
     return replace(result, finding_rows=judgement.findings, exit_code=judgement.exit_code, judgement=judgement)

@@ -50,8 +50,8 @@ from ww_static.cli_options import (
     XmaxOption,
     split,
 )
-from ww_static.cli_runs import INTERRUPTED, Talk, finish, paths_of, settings_of
-from ww_static.errors import FormatError, PolicyError, UsageError, escape
+from ww_static.cli_runs import Talk, finish, paths_of, settings_of
+from ww_static.errors import INTERRUPTED, FormatError, PolicyError, UsageError, escape
 from ww_static.version import __version__
 
 if TYPE_CHECKING:

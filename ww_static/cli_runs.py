@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ww_static.plan import Settings
     from ww_static.results import Result
 
-INTERRUPTED = 130  # the exit code
-
 
 @dataclass(frozen=True, slots=True)
 class Talk:
@@ -68,4 +66,4 @@ def finish(result: Result, sources: Sequence[Source], talk: Talk, *, printed: bo
         result, sources, output=talk.output, stdout=None if printed else talk.output_format.value, color=talk.color.value,
         verbose=talk.verbose, quiet=talk.quiet,
     )  # fmt: skip
-    raise typer.Exit(INTERRUPTED if result.interrupted else result.exit_code)
+    raise typer.Exit(result.exit_code)

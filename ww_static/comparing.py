@@ -109,7 +109,7 @@ def compare_sources(
         file_rows=run.files,
         summary=counts(comparison.rows) | {"old": summarize(old.rows), "new": summarize(new.rows)},
         parameters=json.loads(options.canonical()) | {"params_id": options.params_id(DEFINITIONS_VERSION)},
-        exit_code=exit_code(run.errors, comparison.rows, unread),
+        exit_code=exit_code(run.errors, comparison.rows, unread, interrupted),
         errors=run.errors,
         interrupted=interrupted,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+INTERRUPTED = 130  # the exit code of a run that was stopped before its end
+
 
 class WWStaticError(Exception):
     """Root of the tree: catch this to catch everything that ww-static raises on purpose."""

@@ -30,7 +30,8 @@ class Tables:
         finding_rows, file_rows: the two tables beside it.
         summary: means and counts.
         parameters: the options that numbers depend on.
-        exit_code: 0; 3 when something could not be read or there was nothing to analyse; 4 after a bug of ours.
+        exit_code: 0; 1 when the policy of an audit is violated; 3 when something could not be read or there was nothing to analyse; 4 after a
+            bug of ours; 130 when the run was stopped.
         errors: what could not be opened, as it was raised; each has a row with status error.
         interrupted: the run was stopped before its end.
         sources: where the models lie, for formats that name files from the working directory.

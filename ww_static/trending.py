@@ -132,7 +132,7 @@ def trend_sources(
         file_rows=run.files,
         summary=summary,
         parameters=json.loads(options.canonical()) | {"params_id": options.params_id(DEFINITIONS_VERSION)},
-        exit_code=exit_code(run.errors, run.layers, unread or bool(run.errors)),
+        exit_code=exit_code(run.errors, run.layers, unread or bool(run.errors), interrupted),
         errors=run.errors,
         interrupted=interrupted,
     )

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ww_static.errors import INTERRUPTED
 from ww_static.policies.policy import Policy
 from ww_static.rows import FindingRow
 
 LEVELS = {"error": 2, "warn": 1, "info": 0}
 _LEAST = {"error": 2, "warn": 1, "never": 3}
-_CODES = {"internal_error": 4, "unreadable": 3, "inconclusive": 3, "nothing_to_audit": 3, "violated": 1}  # the gravest first
+_CODES = {
+    "interrupted": INTERRUPTED,
+    "internal_error": 4,
+    "unreadable": 3,
+    "inconclusive": 3,
+    "nothing_to_audit": 3,
+    "violated": 1,
+}  # the gravest first
 
 
 def softened(category: str | None, outcome: str | None, severity: str, policy: Policy) -> str:
@@ -24,9 +32,10 @@ def _accepted(category: str | None, outcome: str | None, policy: Policy) -> bool
     return {"unreadable": policy.on_unreadable, "inconclusive": policy.on_inconclusive}.get(outcome or "") == "warn"
 
 
-def reasons(findings: Iterable[FindingRow], policy: Policy, models: int) -> tuple[str, ...]:
-    """Why a run does not pass, the gravest first: ``internal_error``, ``unreadable``, ``inconclusive``, ``nothing_to_audit``, ``violated``."""
+def reasons(findings: Iterable[FindingRow], policy: Policy, models: int, interrupted: bool = False) -> tuple[str, ...]:
+    """Why a run does not pass, the gravest first: ``interrupted``, ``internal_error``, ``unreadable``, ``inconclusive``, ``nothing_to_audit``, ``violated``."""
     found = {reason(one, policy) for one in findings} | (set() if models else {"nothing_to_audit"})
+    found |= {"interrupted"} if interrupted else set()
     return tuple(why for why in _CODES if why in found)
 
 

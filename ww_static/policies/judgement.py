@@ -53,6 +53,7 @@ def judge(
     today: datetime.date,
     baseline: Baseline | None = None,
     parameters: Mapping[str, Any] = MappingProxyType({}),
+    interrupted: bool = False,
 ) -> Judgement:
     """What a policy makes of the rows of a run on a day, which decides what has expired.
 
@@ -62,6 +63,7 @@ def judge(
         today: the day.
         baseline: what the run is compared with.
         parameters: the options of the run, to hold against those of the baseline.
+        interrupted: whether the run was stopped before its end.
     """
     models = evidences(rows, findings, files)
     if baseline is not None:
@@ -76,7 +78,7 @@ def judge(
         found = baselines.marked(
             found, _earlier(baseline, policy, today), models, baseline, not baseline.differences(parameters)
         )
-    why = gate.reasons(found, policy, len(models))
+    why = gate.reasons(found, policy, len(models), interrupted)
     statuses = Counter(one.baseline for one in found)
     return Judgement(
         findings=tuple(found),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from ww_static.rows import FindingRow, LayerRow
-from ww_static.rules.rule import Evidence, Found, Info, Outcome, Rule, Setting, Warn
+from ww_static.rules.rule import Evidence, Found, Info, Outcome, Rule, Setting, Severity, Warn
 
 # Category of an error or of a finding of a reader -> the code that reports it. What is not listed is WW001 as an error.
 CODE_OF = {
@@ -30,6 +31,8 @@ NOBODYS = {
     "bad_config": "the model is read without what its configuration would have said",
     "hard_link": "caches and package managers make hard links of their own files",
 }
+
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")  # where loading may run code: nobody has looked
 
 
 def _of(code: str) -> Callable[[Evidence, Setting], Iterable[Found]]:
@@ -69,6 +72,22 @@ def _seen(finding: FindingRow) -> Found:
     )
 
 
+class Variant(Info, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of WW011.
+
+    Attributes:
+        pickle: the severity of a file that is loaded by unpickling, to judge by its name; ``severity`` is that of others.
+    """
+
+    pickle: Severity = "warn"
+
+
+def _variants(evidence: Evidence, settings: Variant) -> Iterable[Found]:
+    for one in _of("WW011")(evidence, settings):
+        is_pickle = (one.where or "").lower().endswith(_PICKLES)
+        yield replace(one, severity=settings.pickle) if is_pickle else one
+
+
 def _categories(code: str) -> str:
     return ", ".join(f"`{category}`" for category, one in CODE_OF.items() if one == code)
 
@@ -97,7 +116,7 @@ FILE_RULES = (
           "Fetch all shards and the index of one revision."),
     _rule("WW008", "lfs-pointer", "A Git LFS pointer lies in place of the file", "A text file of that form is never a model.", "Run `git lfs pull`, or `--on-lfs-pointers warn` where they are not fetched on purpose."),
     _rule("WW009", "changed", "A file changed while it was read", "A download may not have ended.", "Audit it again when nobody writes to it."),
-    _rule("WW011", "duplicate-variant", "A file of the same model was not read", "The other file may be the same model in another format.",
-          "Audit it by its name, or exclude it.", Info),
+    Rule("WW011", "duplicate-variant", "A file of the same model was not read", f"categories {_categories('WW011')}",
+         "The other file may be the same model in another format, and nobody may ever load it.", "Audit it by its name, or exclude it.", Variant, _variants),
     _rule("WW012", "checksum", "Stored values, or a file of the Hugging Face cache, differ from their checksum", "A writer may have stored a wrong one.", "Fetch the file again."),
 )  # fmt: skip
