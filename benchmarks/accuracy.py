@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ww_static.measured import FIT_CUT, measure
+from ww_static.measuring.measured import FIT_CUT, measure
 from ww_static.options import Options
 from ww_static.spectral import lapack
 from ww_static.spectral.eigen import EPS, spectrum

@@ -14,8 +14,8 @@ from pathlib import Path
 import ww_static as ww
 from benchmarks import models, tables
 from ww_static.errors import WorkerDiedError
-from ww_static.executors import InlineExecutor, WorkerExecutor, hired
-from ww_static.spawning import start_server
+from ww_static.workers.executors import InlineExecutor, WorkerExecutor, hired
+from ww_static.workers.spawning import start_server
 
 _ROUNDS = 15
 

@@ -18,11 +18,12 @@ from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 
-from ww_static import codes, costs, explaining, memory, protocol, schema
-from ww_static.analysis import need
+from ww_static import costs, explaining, memory, protocol, schema
 from ww_static.budget import Budget
-from ww_static.facts import Facts
-from ww_static.layers import LayerView, layer_table
+from ww_static.layout.facts import Facts
+from ww_static.layout.layers import LayerView, layer_table
+from ww_static.measuring import codes
+from ww_static.measuring.analysis import need
 from ww_static.options import Options
 from ww_static.rules import telling
 from ww_static.rules.catalogue import RULES

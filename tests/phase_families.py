@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ww_static import Missing, spectrum
-from ww_static.measured import measure
+from ww_static.measuring.measured import measure
 from ww_static.options import Options
 from ww_static.spectral.phases import BLEEDING_OUT, COLLAPSE, DECAY, HEAVY_TAILED, RANDOM_LIKE, SPIKES, Phase, phase
 from ww_static.spectral.zeros import zero_share

@@ -15,8 +15,8 @@ from conftest import Writer
 from lora_files import CONFIG, MODULE, convolution, delta_row, delta_rows, dense, factors, pair, write
 from support import safetensors_bytes
 from torch_files import archive
-from ww_static import adapter, layers
-from ww_static.facts import Facts
+from ww_static.layout import adapter, layers
+from ww_static.layout.facts import Facts
 from ww_static.protocol import Limits, TensorSpec
 from ww_static.testing import Stored
 from ww_static_readers import pytorch

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import ww_static as ww
 from conftest import Note, Writer
 from ww_static import Missing, TailFit
-from ww_static.metrics import METRICS
+from ww_static.measuring.metrics import METRICS
 from ww_static.rows import LayerRow
 from ww_static.spectral.alternatives import Alternatives, Ratio, alternatives, best_fit
 from ww_static.spectral.families import LOGNORMAL, TRUNCATED, Family, Point, fitted, log_likelihood

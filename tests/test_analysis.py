@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import ww_static as ww
 from conftest import Note, Writer
 from support import bfloat16_bits
-from ww_static.metrics import METRICS
+from ww_static.measuring.metrics import METRICS
 from ww_static.rows import LayerRow
 
 

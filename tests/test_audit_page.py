@@ -15,13 +15,14 @@ import pytest
 import ww_static as ww
 from audits import audited, layer, nan_layer, undecoded, unread
 from conftest import Writer
-from ww_static import audit_page, delivery, render, schema, writers
+from ww_static import schema
 from ww_static.cli import main
 from ww_static.models import Source
+from ww_static.outputs import audit_page, delivery, render, writers
+from ww_static.outputs.texts import inert, wrapped
 from ww_static.policies.policy import Policy, Suppression
 from ww_static.results import Result
 from ww_static.rows import FindingRow
-from ww_static.texts import inert, wrapped
 
 KNOWN = Policy(suppress=(Suppression(code="WW101", tensor="known", reason="masks of the attention"),))
 

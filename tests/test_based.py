@@ -16,15 +16,16 @@ import ww_static as ww
 from conftest import Writer
 from lora_files import CONFIG, MODULE, factors, pair, write
 from support import bfloat16_bits, safetensors_bytes
-from ww_static import based, reading
+from ww_static import based
 from ww_static.budget import budget_of
-from ww_static.executors import InlineExecutor
+from ww_static.measuring import reading
 from ww_static.memory import BASED_BYTES
 from ww_static.models import Source
 from ww_static.options import Options
 from ww_static.plan import Settings, plan_model
 from ww_static.protocol import Limits
 from ww_static.seam import OpenCheckpoint
+from ww_static.workers.executors import InlineExecutor
 
 WEIGHT = f"{MODULE.removeprefix('base_model.model.')}.weight"
 

@@ -294,7 +294,7 @@ def test_colors_and_width_are_obeyed(model: Path) -> None:
 
 def test_heartbeat_speaks_where_there_is_no_terminal(model: Path) -> None:
     from ww_static.engine import Progress
-    from ww_static.progress import Bar, Heartbeat, Silent, display
+    from ww_static.outputs.progress import Bar, Heartbeat, Silent, display
 
     with Heartbeat(0.01) as beat:
         beat(Progress(1.0, 4.0, "layer\x1b.0"))

@@ -22,16 +22,17 @@ import pytest
 import ww_static as ww
 from conftest import Note, Writer
 from support import bfloat16_bits
-from ww_static import comparing, comparison, pairing, planning, rows, schema
-from ww_static.comparison import Comparison
-from ww_static.differing import MEASURED
+from ww_static import planning, rows, schema
 from ww_static.engine import Progress
-from ww_static.executors import InlineExecutor
-from ww_static.facts import Facts
-from ww_static.layers import LayerView, layer_table
+from ww_static.layout.facts import Facts
+from ww_static.layout.layers import LayerView, layer_table
 from ww_static.options import Options
+from ww_static.pairs import comparing, comparison, pairing
+from ww_static.pairs.comparison import Comparison
+from ww_static.pairs.differing import MEASURED
 from ww_static.plan import Settings
 from ww_static.protocol import TensorSpec
+from ww_static.workers.executors import InlineExecutor
 
 
 def pairs_of(old: Path, new: Path, **options: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import ww_static as ww
 from onnx_support import model_of, raw_tensor, save, typed_tensor
 from support import safetensors_bytes
 from torch_files import archive, legacy, members, state_dict, stored, strides_of, tensor, zipped
-from ww_static.metrics import METRICS
+from ww_static.measuring.metrics import METRICS
 from ww_static.rows import LayerRow
 from ww_static.testing import Stored
 

@@ -12,9 +12,10 @@ import pytest
 
 import ww_static as ww
 from conftest import Writer
-from ww_static import Missing, analysis, cli, memory, models
-from ww_static.crosschecking import PACKAGE_BYTES, crosschecked
-from ww_static.measured import measure
+from ww_static import Missing, cli, memory, models
+from ww_static.measuring import analysis
+from ww_static.measuring.crosschecking import PACKAGE_BYTES, crosschecked
+from ww_static.measuring.measured import measure
 from ww_static.options import Options
 from ww_static.plan import Settings, plan_model
 from ww_static.rows import LayerRow

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from conftest import Note
-from ww_static.differing import quantization_floor
+from ww_static.pairs.differing import quantization_floor
 from ww_static.spectral import leading as leading_module
 from ww_static.spectral.difference import TOP, Difference, Pair, Spaces, difference
 from ww_static.spectral.gram import blocks_of

@@ -15,7 +15,7 @@ import typer
 import ww_static
 from support import ROOT, load_module
 from ww_static import cli
-from ww_static.codes import CODES
+from ww_static.measuring.codes import CODES
 
 CODE = sorted([*(ROOT / "ww_static").rglob("*.py"), *(ROOT / "readers").rglob("*.py")])
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "tests").rglob("README.md")])
@@ -163,7 +163,7 @@ def test_every_storage_dtype_is_documented() -> None:
 
 
 def test_every_metric_has_its_formula() -> None:
-    from ww_static.metrics import METRICS
+    from ww_static.measuring.metrics import METRICS
 
     assert set(METRICS) - documented(page("docs/mathematics.md").replace(",", " ")) == set()
 

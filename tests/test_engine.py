@@ -21,13 +21,15 @@ from threadpoolctl import threadpool_info
 import ww_static as ww
 from conftest import Writer
 from support import safetensors_bytes
-from ww_static import analysis, costs, engine, memory, models, tasks
+from ww_static import costs, engine, memory, models
 from ww_static.budget import Budget
 from ww_static.errors import FormatError
-from ww_static.executors import InlineExecutor, hired
+from ww_static.measuring import analysis
 from ww_static.options import Options
 from ww_static.plan import Settings, plan_model
 from ww_static.rows import LayerRow
+from ww_static.workers import tasks
+from ww_static.workers.executors import InlineExecutor, hired
 
 
 def matrix(seed: int, n: int = 60, m: int = 40) -> Any:

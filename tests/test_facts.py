@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ww_static import facts
-from ww_static.facts import Facts
+from ww_static.layout import facts
+from ww_static.layout.facts import Facts
 from ww_static.protocol import Limits
 
 

@@ -21,11 +21,11 @@ from rich.console import Console
 
 from audits import audited, layer, nan_layer, undecoded, unread
 from conftest import Writer
-from ww_static import delivery, render, writers
 from ww_static.cli import main
-from ww_static.cli_options import AuditFormat, Format
+from ww_static.commands.options import AuditFormat, Format
 from ww_static.errors import utf8
 from ww_static.models import Source
+from ww_static.outputs import delivery, render, writers
 from ww_static.policies.policy import Policy, Suppression
 from ww_static.results import Result
 from ww_static.rows import FindingRow

@@ -24,10 +24,10 @@ import pytest
 
 import ww_static as ww
 from support import ROOT, safetensors_bytes
-from ww_static.confinement import Allowance, blas_threads
 from ww_static.errors import WorkerDiedError
-from ww_static.executors import InlineExecutor, WorkerExecutor
 from ww_static.results import Result
+from ww_static.workers.confinement import Allowance, blas_threads
+from ww_static.workers.executors import InlineExecutor, WorkerExecutor
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limits of Linux")
 
@@ -472,7 +472,7 @@ def test_a_worker_has_one_blas_thread_unless_it_is_given_more_for_a_while(worker
 def test_workers_end_although_an_interruption_left_a_waiter_behind(tmp_path: Path) -> None:
     """Ctrl-C between the two steps of a notification: the next one goes to a waiter that has left (queue.Queue of Python 3.11)."""
     script = (
-        "import threading, time\nfrom ww_static.executors import WorkerExecutor\n"
+        "import threading, time\nfrom ww_static.workers.executors import WorkerExecutor\n"
         "if __name__ == '__main__':\n"
         "    workers = WorkerExecutor(1)\n    assert workers.submit(len, [1]).result() == 1\n"
         "    queue = workers._hands[0]._pool._context.task_queue\n"

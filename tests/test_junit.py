@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from audits import audited, layer, nan_layer, undecoded, unread
-from ww_static import writers
+from ww_static.outputs import writers
 from ww_static.policies.policy import Policy, Suppression
 from ww_static.results import Result
 from ww_static.rows import FindingRow

@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 import ww_static as ww
 from conftest import Writer
 from support import ROOT
-from ww_static import NonFiniteError, reading, spectrum, tasks
-from ww_static.executors import WorkerExecutor
-from ww_static.geometry import Matrix as Part
-from ww_static.metrics import METRICS
+from ww_static import NonFiniteError, spectrum
+from ww_static.layout.geometry import Matrix as Part
+from ww_static.measuring import reading
+from ww_static.measuring.metrics import METRICS
 from ww_static.spectral import eigen, gram, lapack, library
 from ww_static.spectral.eigen import spectrum_of_blocks
+from ww_static.workers import tasks
+from ww_static.workers.executors import WorkerExecutor
 
 Matrix = NDArray[np.float64]
 EPS = 2.0**-52

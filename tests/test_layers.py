@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from conftest import Note
 from ww_static import Limits, TensorSpec
-from ww_static.facts import Facts
-from ww_static.layers import LayerView, layer_table
+from ww_static.layout.facts import Facts
+from ww_static.layout.layers import LayerView, layer_table
 
 
 def table(
@@ -446,7 +446,8 @@ def test_eight_bit_weights_without_a_scale_are_quantized() -> None:
 
 
 def test_every_kind_can_be_asked_for() -> None:
-    from ww_static import kinds, options
+    from ww_static import options
+    from ww_static.layout import kinds
 
     text = Path(kinds.__file__).read_text()
     named = set(re.findall(r'Kind\("(\w+)"', text)) | {name for name, _ in kinds._ROLES} | {name for name, _ in kinds._VECTORS}

@@ -13,8 +13,9 @@ import ww_static as ww
 from conftest import Note
 from lora_files import CONFIG, MODULE, convolution, delta_row, delta_rows, dense, factors, pair, write
 from support import bfloat16_bits
-from ww_static import analysis, layers, surveys
-from ww_static.facts import Facts
+from ww_static.layout import layers
+from ww_static.layout.facts import Facts
+from ww_static.measuring import analysis, surveys
 from ww_static.protocol import TensorSpec
 from ww_static.seam import open_checkpoint
 from ww_static.spectral.gram import blocks_of

@@ -14,8 +14,8 @@ import ww_static as ww
 from conftest import Writer
 from support import ROOT
 from ww_static import spectrum
-from ww_static.measured import measure
-from ww_static.metrics import METRICS, OF_FAST
+from ww_static.measuring.measured import measure
+from ww_static.measuring.metrics import METRICS, OF_FAST
 from ww_static.options import Options
 from ww_static.spectral import eigen, gram, lapack
 from ww_static.spectral.missing import Missing

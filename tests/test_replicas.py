@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import ww_static as ww
 from conftest import Note, Writer
 from ww_static import Missing, TailFit, UsageError, spectrum, tail
-from ww_static.metrics import METRICS
+from ww_static.measuring.metrics import METRICS
 from ww_static.plan import Settings
 from ww_static.spectral import batch
 from ww_static.spectral.powerlaw import candidates

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from support import ROOT
-from ww_static.codes import CODES
+from ww_static.measuring.codes import CODES
 from ww_static.rows import FindingRow, LayerRow
 from ww_static.rules.catalogue import RULES
 from ww_static.rules.files import CODE_OF, NOBODYS
@@ -210,6 +210,8 @@ def test_a_setting_out_of_its_range_is_refused(code: str, setting: str, value: f
 
 @pytest.mark.parametrize(("file", "severity"), [("pytorch_model.bin", "warn"), ("old.PT", "warn"), ("model.onnx", None)])
 def test_a_variant_that_is_loaded_by_unpickling_is_graver_than_others(file: str, severity: str | None) -> None:
-    beside = FindingRow(model_id="m", category="duplicate_variant", where=file, message="lies beside the model and was not read")
+    beside = FindingRow(
+        model_id="m", category="duplicate_variant", where=file, message="lies beside the model and was not read"
+    )
     (one,) = found("WW011", SOUND, findings=(beside,))
     assert (one.severity, one.where) == (severity, file)

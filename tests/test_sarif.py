@@ -18,10 +18,10 @@ import ww_static as ww
 from audits import audited, layer, nan_layer, undecoded, unread
 from conftest import Writer
 from support import fetched
-from ww_static import sarif, writers
 from ww_static.cli import main
 from ww_static.errors import UsageError
 from ww_static.models import Source
+from ww_static.outputs import sarif, writers
 from ww_static.policies.policy import Policy, Suppression
 from ww_static.results import Result
 from ww_static.rules.catalogue import RULES

@@ -13,7 +13,7 @@ import pytest
 import ww_static as ww
 from conftest import Writer
 from ww_static import rows, schema
-from ww_static.metrics import METRICS
+from ww_static.measuring.metrics import METRICS
 from ww_static.tables import arrow_table
 
 

@@ -9,7 +9,8 @@ import pytest
 
 import ww_static as ww
 from conftest import Writer
-from ww_static import NonFiniteError, analysis, models, spectrum
+from ww_static import NonFiniteError, models, spectrum
+from ww_static.measuring import analysis
 from ww_static.options import Options
 from ww_static.plan import Settings, plan_model
 from ww_static.spectral import stacked

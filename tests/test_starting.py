@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from conftest import Writer
-from ww_static import starting
+from ww_static.workers import starting
 
 
 @pytest.fixture

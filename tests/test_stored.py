@@ -18,10 +18,10 @@ from support import bfloat16_bits, safetensors_bytes
 from ww_static.auditing import audit
 from ww_static.cli import main
 from ww_static.errors import UsageError
+from ww_static.outputs.writers import record
 from ww_static.policies import stored
 from ww_static.policies.policy import Policy
 from ww_static.results import Result
-from ww_static.writers import record
 
 
 @pytest.fixture(scope="module")

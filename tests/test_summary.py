@@ -11,8 +11,8 @@ import pytest
 import ww_static as ww
 from conftest import Writer
 from phase_families import FAMILIES, drawn
-from ww_static import render
 from ww_static.depth import SPARSITY, correlation_flow, pruning_budget
+from ww_static.outputs import render
 from ww_static.rows import LayerRow
 from ww_static.summary import summarize
 

@@ -22,19 +22,20 @@ from numpy.typing import NDArray
 import ww_static as ww
 from conftest import Note, Writer
 from support import bfloat16_bits, safetensors_bytes
-from ww_static import cli, dtypes, memory, models, reading, schema
-from ww_static.executors import InlineExecutor
-from ww_static.facts import Facts
-from ww_static.layers import layer_table
+from ww_static import cli, dtypes, memory, models, schema
+from ww_static.layout.facts import Facts
+from ww_static.layout.layers import layer_table
+from ww_static.measuring import reading
 from ww_static.options import Options
-from ww_static.placement import placement
 from ww_static.plan import Settings, plan_model
 from ww_static.protocol import Extent, TensorSpec
-from ww_static.rewriting import Place, Rewrite, bytes_needed, rewrite_tensor
 from ww_static.rows import ChangeRow
 from ww_static.spectral.components import trap_count
-from ww_static.tasks import Target, close_kept
-from ww_static.transform import COUNTS, SHARPEN, Transform, smoothing
+from ww_static.transforms.placement import placement
+from ww_static.transforms.rewriting import Place, Rewrite, bytes_needed, rewrite_tensor
+from ww_static.transforms.transform import COUNTS, SHARPEN, Transform, smoothing
+from ww_static.workers.executors import InlineExecutor
+from ww_static.workers.tasks import Target, close_kept
 
 Values = NDArray[np.float64]
 

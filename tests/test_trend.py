@@ -16,11 +16,11 @@ import pytest
 import ww_static as ww
 from conftest import Writer
 from ww_static import schema
-from ww_static.accuracies import accuracies
 from ww_static.errors import UsageError
-from ww_static.executors import InlineExecutor
+from ww_static.pairs.accuracies import accuracies
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.ranking import Correlation, correlation, kendall, spearman
+from ww_static.workers.executors import InlineExecutor
 
 
 def run(*arguments: Any) -> subprocess.CompletedProcess[str]:

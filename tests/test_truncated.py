@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 import ww_static as ww
 from conftest import Note, Writer
-from ww_static import Missing, analysis, cli, detx, memory, models, truncating
+from ww_static import Missing, cli, detx, memory, models
 from ww_static.errors import NotConvergedError
-from ww_static.metrics import METRICS
+from ww_static.measuring import analysis, truncating
+from ww_static.measuring.metrics import METRICS
 from ww_static.options import Options
 from ww_static.plan import Settings, plan_model
 from ww_static.rows import LayerRow

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 import ww_static as ww
 from conftest import Note, Writer
 from ww_static import Missing, TailFit, spectrum, tail
-from ww_static.metrics import METRICS
+from ww_static.measuring.metrics import METRICS
 from ww_static.rows import LayerRow
 from ww_static.spectral.hill import hill, hill_of_noise
 from ww_static.spectral.powerlaw import candidates

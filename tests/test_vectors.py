@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 import ww_static as ww
 from conftest import Note, Writer
 from lora_files import delta_row, factors, pair, write
-from ww_static import analysis, memory, models
+from ww_static import memory, models
 from ww_static.errors import NonFiniteError
-from ww_static.metrics import METRICS
+from ww_static.measuring import analysis
+from ww_static.measuring.metrics import METRICS
 from ww_static.options import Options
 from ww_static.plan import Settings, plan_model
 from ww_static.rows import LayerRow

@@ -14,18 +14,19 @@ import ww_static as ww
 from conftest import Note, Writer
 from phase_families import noise
 from support import bfloat16_bits, fetched
-from ww_static import TailFit, render, spectrum
-from ww_static.codes import CODES, table
-from ww_static.facts import Facts
-from ww_static.layers import layer_table
-from ww_static.measured import measure
+from ww_static import TailFit, spectrum
+from ww_static.layout.facts import Facts
+from ww_static.layout.layers import layer_table
+from ww_static.measuring.codes import CODES, table
+from ww_static.measuring.measured import measure
+from ww_static.measuring.phase_metrics import rounding_hides, rounding_of, zeros_of
+from ww_static.measuring.surveys import Survey
+from ww_static.measuring.verdicts import VERDICTS
 from ww_static.options import Options
-from ww_static.phase_metrics import rounding_hides, rounding_of, zeros_of
+from ww_static.outputs import render
 from ww_static.protocol import TensorSpec
 from ww_static.rows import LayerRow
 from ww_static.spectral.statistics import moments
-from ww_static.surveys import Survey
-from ww_static.verdicts import VERDICTS
 
 NOISE = ((128, 64), (100, 100), (256, 128), (200, 200), (400, 100), (768, 192), (300, 300), (600, 150), (512, 256), (1200, 120))
 EVIDENCE = re.compile(

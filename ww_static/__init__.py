@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ww_static.api import analyze, describe
     from ww_static.auditing import audit
     from ww_static.calibration import calibrate
-    from ww_static.comparing import compare
     from ww_static.dtypes import widen
     from ww_static.errors import (
         FormatError,
@@ -32,8 +31,9 @@ if TYPE_CHECKING:
         WorkerDiedError,
         WWStaticError,
     )
-    from ww_static.executors import InlineExecutor, WorkerExecutor
     from ww_static.listing import Listing
+    from ww_static.pairs.comparing import compare
+    from ww_static.pairs.trending import trend
     from ww_static.policies.judgement import Judgement
     from ww_static.policies.policy import Policy
     from ww_static.protocol import Checkpoint, Extent, Finding, FolderReader, Limits, ModelFile, Reader, TensorSpec
@@ -46,11 +46,11 @@ if TYPE_CHECKING:
     from ww_static.spectral.norms import stable_rank
     from ww_static.spectral.powerlaw import TailFit, tail
     from ww_static.spectral.ranks import effective_rank, hard_rank, matrix_entropy
-    from ww_static.transforming import sharpen, smooth
-    from ww_static.trending import trend
+    from ww_static.transforms.transforming import sharpen, smooth
+    from ww_static.workers.executors import InlineExecutor, WorkerExecutor
 
 _PLACES = {
-    "analyze": "api", "compare": "comparing", "trend": "trending", "describe": "api", "widen": "dtypes", "open": "seam:open_checkpoint", "OpenCheckpoint": "seam",
+    "analyze": "api", "compare": "pairs.comparing", "trend": "pairs.trending", "describe": "api", "widen": "dtypes", "open": "seam:open_checkpoint", "OpenCheckpoint": "seam",
     "Checkpoint": "protocol", "Extent": "protocol", "Finding": "protocol", "Limits": "protocol", "Reader": "protocol",
     "TensorSpec": "protocol", "Result": "results", "detx": "spectral.detx", "Spectrum": "spectral.eigen",
     "spectrum": "spectral.eigen", "Missing": "spectral.missing", "TailFit": "spectral.powerlaw", "tail": "spectral.powerlaw",
@@ -58,9 +58,9 @@ _PLACES = {
     "UnknownFormatError": "errors", "UnsafeFileError": "errors", "UsageError": "errors", "WWStaticError": "errors",
     "stable_rank": "spectral.norms", "effective_rank": "spectral.ranks", "hard_rank": "spectral.ranks",
     "matrix_entropy": "spectral.ranks", "FolderReader": "protocol", "ModelFile": "protocol",
-    "InlineExecutor": "executors", "WorkerExecutor": "executors", "WorkerDiedError": "errors",
+    "InlineExecutor": "workers.executors", "WorkerExecutor": "workers.executors", "WorkerDiedError": "errors",
     "Listing": "listing", "theory": "theory:*", "calibrate": "calibration",
-    "sharpen": "transforming", "smooth": "transforming", "audit": "auditing", "Policy": "policies.policy", "Judgement": "policies.judgement",
+    "sharpen": "transforms.transforming", "smooth": "transforms.transforming", "audit": "auditing", "Policy": "policies.policy", "Judgement": "policies.judgement",
 }  # fmt: skip
 
 __all__ = [

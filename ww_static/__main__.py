@@ -10,7 +10,7 @@ def main() -> None:
     """Loads and runs the command line."""
     _hold_standard_streams()
     try:
-        from ww_static import starting
+        from ww_static.workers import starting
 
         sys.meta_path.insert(0, starting.NoPandas())
         if starting.reads_files(sys.argv[1:]):

@@ -10,16 +10,17 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
 
-from ww_static import engine, executors, findings, models, planning, registry
+from ww_static import engine, findings, models, planning, registry
 from ww_static.budget import Need
 from ww_static.errors import INTERRUPTED, FormatError, UsageError
-from ww_static.layers import LayerView
+from ww_static.layout.layers import LayerView
 from ww_static.options import Options, parse_bytes
 from ww_static.plan import Plan, Settings
 from ww_static.protocol import Limits
 from ww_static.results import Result
 from ww_static.rows import DEFINITIONS_VERSION, LayerRow, TensorRow
 from ww_static.summary import summarize
+from ww_static.workers import executors
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
 
-from ww_static import engine, executors, planning
+from ww_static import engine, planning
 from ww_static.api import Paths, analyze_sources, paths_of, settings_of, texts
 from ww_static.errors import UsageError
 from ww_static.models import Source
@@ -24,6 +24,7 @@ from ww_static.policies.policy import Policy
 from ww_static.protocol import Limits
 from ww_static.results import Result
 from ww_static.rows import LayerRow
+from ww_static.workers import executors
 
 FAST_M = 768  # largest M of a matrix whose spectrum the fast profile takes
 PROFILES = {

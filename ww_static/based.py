@@ -12,9 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ww_static import dtypes, facts, lora, pairing, seam
+from ww_static import dtypes, seam
 from ww_static.errors import FormatError
-from ww_static.lora import Cut, Delta
+from ww_static.layout import facts, lora
+from ww_static.layout.lora import Cut, Delta
+from ww_static.pairs import pairing
 from ww_static.protocol import Finding, Limits, TensorSpec, Window
 from ww_static.seam import OpenCheckpoint
 
@@ -167,7 +169,7 @@ class _Adapted(_Based):
 
     def _factors(self, name: str, delta: Delta) -> tuple[NDArray[Any], NDArray[Any]]:
         """The factors whose product is of the shape of the tensor of the base; those of the last tensor are kept."""
-        from ww_static import reading
+        from ww_static.measuring import reading
 
         if self._latest is None or self._latest[0] != name:
             assert delta.left is not None  # `_target` has looked
@@ -200,7 +202,7 @@ def _is_number(spec: TensorSpec) -> bool:
 
 def _values(checkpoint: OpenCheckpoint, spec: TensorSpec, window: Window) -> NDArray[Any]:
     """Stored values as float64."""
-    from ww_static import reading  # loads numpy, which a process that only shares out work does not need
+    from ww_static.measuring import reading  # loads numpy, which a process that only shares out work does not need
 
     return dtypes.widen(checkpoint.read(spec, window), reading.value_dtype(spec))
 

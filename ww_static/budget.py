@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ww_static import memory
-from ww_static.layers import LayerView
+from ww_static.layout.layers import LayerView
 from ww_static.options import Options
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ww_static import api, engine, executors, memory, seeding
-from ww_static.dispatch import Crew, Task, drain
+from ww_static import api, engine, memory, seeding
 from ww_static.errors import UsageError
-from ww_static.executors import WorkerExecutor
 from ww_static.listing import Cell, Listing, numbers
+from ww_static.workers import executors
+from ww_static.workers.dispatch import Crew, Task, drain
+from ww_static.workers.executors import WorkerExecutor
 
 if TYPE_CHECKING:
     import numpy as np

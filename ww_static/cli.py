@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from ww_static import cli_audit, cli_compare, cli_laws, cli_policy, cli_rules, cli_transforms, starting
-from ww_static.cli_options import (
+from ww_static.commands import audit as cli_audit
+from ww_static.commands import compare as cli_compare
+from ww_static.commands import laws as cli_laws
+from ww_static.commands import policy as cli_policy
+from ww_static.commands import rules as cli_rules
+from ww_static.commands import transforms as cli_transforms
+from ww_static.commands.options import (
     BaseOption,
     BlasThreadsOption,
     BootstrapOption,
@@ -50,9 +55,10 @@ from ww_static.cli_options import (
     XmaxOption,
     split,
 )
-from ww_static.cli_runs import Talk, finish, paths_of, settings_of
+from ww_static.commands.runs import Talk, finish, paths_of, settings_of
 from ww_static.errors import INTERRUPTED, FormatError, PolicyError, UsageError, escape
 from ww_static.version import __version__
+from ww_static.workers import starting
 
 if TYPE_CHECKING:
     from ww_static.options import Options
@@ -156,8 +162,10 @@ def analyze(
 
 def _analyze(paths: Sequence[str], base: str | None, options: Options, settings: Settings, talk: Talk) -> NoReturn:
     """What `analyze` does when its options are known."""
-    from ww_static import api, delivery, engine, executors, planning
-    from ww_static.progress import display
+    from ww_static import api, engine, planning
+    from ww_static.outputs import delivery
+    from ww_static.outputs.progress import display
+    from ww_static.workers import executors
 
     delivery.check_outputs(talk.output, talk.output_format.value)
     named = paths_of(paths)
@@ -200,9 +208,11 @@ def describe(
     ww-static describe model.safetensors --metrics all --format json | jq .summary.flops
     """  # noqa: D301
     starting.begin()
-    from ww_static import api, delivery, engine, executors, planning
+    from ww_static import api, engine, planning
     from ww_static.options import Options
-    from ww_static.progress import display
+    from ww_static.outputs import delivery
+    from ww_static.outputs.progress import display
+    from ww_static.workers import executors
 
     options = Options(
         metrics=split(metrics), layers=tuple(layers or ()), kinds=split(kinds), min_evals=min_evals, max_evals=max_evals, conv=conv
@@ -232,10 +242,11 @@ def readers_check(
 ) -> None:
     """Which reader recognizes a file, and whether its header can be read."""
     starting.begin()
-    from ww_static import executors, planning
+    from ww_static import planning
     from ww_static.models import Source
     from ww_static.options import Options
     from ww_static.plan import Settings
+    from ww_static.workers import executors
 
     settings = Settings(jobs=1, readers=split(readers) or None)
     with executors.hired(1, wait=False) as crew:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ww_static.budget import Need
-from ww_static.layers import LayerView
+from ww_static.layout.layers import LayerView
 from ww_static.plan import stored_bytes
 from ww_static.protocol import TensorSpec
 

@@ -7,10 +7,10 @@ import platform
 from collections.abc import Iterator
 
 from ww_static import memory, registry
-from ww_static.executors import hired
 from ww_static.plan import Settings
 from ww_static.planning import chosen_backend
 from ww_static.version import __version__
+from ww_static.workers.executors import hired
 
 
 def report() -> Iterator[tuple[str, str]]:

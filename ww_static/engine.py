@@ -15,22 +15,24 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ww_static import blanks, costs, memory, seam, surveys, tasks
+from ww_static import costs, memory, seam
 from ww_static.budget import NUMPY, Budget, budget_of
-from ww_static.dispatch import Crew, Task, drain
 from ww_static.errors import FormatError, LimitError, UsageError, WorkerDiedError
-from ww_static.executors import WorkerExecutor
-from ww_static.gathering import Gathered, is_out_of_time, unread
+from ww_static.measuring import blanks, surveys
+from ww_static.measuring.surveys import Survey
 from ww_static.models import Source
 from ww_static.options import Options
 from ww_static.plan import Plan, Settings, file_bytes, stored_bytes, tensor_bytes
 from ww_static.planning import Trial, is_interrupted, plan_models
 from ww_static.protocol import TensorSpec
-from ww_static.release import Releases
 from ww_static.rows import FileRow, FindingRow, LayerRow
-from ww_static.sharing import Done, SharedRow
-from ww_static.surveys import Survey
-from ww_static.tasks import Job, Target
+from ww_static.workers import tasks
+from ww_static.workers.dispatch import Crew, Task, drain
+from ww_static.workers.executors import WorkerExecutor
+from ww_static.workers.gathering import Gathered, is_out_of_time, unread
+from ww_static.workers.release import Releases
+from ww_static.workers.sharing import Done, SharedRow
+from ww_static.workers.tasks import Job, Target
 
 _SURVEY_BYTES = 2**25  # private memory that is set aside for such a task
 _HASH_BYTES = 2**22

@@ -7,10 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ww_static import based, dtypes, facts, layers, lora, storage
+from ww_static import based, dtypes, storage
 from ww_static.budget import Need
 from ww_static.errors import FormatError, LimitError
-from ww_static.layers import LayerView
+from ww_static.layout import facts, layers, lora
+from ww_static.layout.layers import LayerView
 from ww_static.models import Source
 from ww_static.options import Options
 from ww_static.protocol import Finding, Limits, TensorSpec
@@ -66,7 +67,7 @@ class Plan:
 
 def plan_model(source: Source, options: Options, settings: Settings) -> Plan:
     """Opens a model, reads its header and ``config.json``, and decides what is done with each tensor."""
-    from ww_static import analysis  # loads numpy, which a process that only shares out work does not need
+    from ww_static.measuring import analysis  # loads numpy, which a process that only shares out work does not need
 
     beside = tuple(Finding("duplicate_variant", name, "lies beside the model and was not read") for name in source.beside)
     try:

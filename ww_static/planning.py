@@ -10,13 +10,13 @@ from typing import Any
 
 from ww_static import memory, models
 from ww_static.budget import NUMPY
-from ww_static.dispatch import Crew, Task, drain
 from ww_static.errors import FormatError, LimitError, UsageError, as_format_error
-from ww_static.executors import WorkerExecutor
 from ww_static.models import Source
 from ww_static.options import Options
 from ww_static.plan import Plan, Settings, plan_model, too_large, without_parts
-from ww_static.tasks import find_backend
+from ww_static.workers.dispatch import Crew, Task, drain
+from ww_static.workers.executors import WorkerExecutor
+from ww_static.workers.tasks import find_backend
 
 _SECONDS_PER_HEADER_BYTE = 3e-8
 _PLAN_BYTES = 2**26  # private memory that is set aside for reading a header

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ww_static import render, writers
+from ww_static.outputs import render, writers
 from ww_static.tables import Tables
 
 if TYPE_CHECKING:

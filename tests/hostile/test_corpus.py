@@ -22,11 +22,11 @@ import ww_static
 from support import load_module, safetensors_bytes
 from ww_static import api, models
 from ww_static.errors import escape
-from ww_static.executors import WorkerExecutor
 from ww_static.options import Options
 from ww_static.plan import Settings
 from ww_static.results import Result
 from ww_static.rows import LayerRow
+from ww_static.workers.executors import WorkerExecutor
 
 HERE = Path(__file__).resolve().parent / "corpus"
 CASES: list[dict[str, Any]] = json.loads((HERE / "manifest.json").read_text())["cases"]

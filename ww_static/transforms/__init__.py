@@ -1,0 +1,1 @@
+"""Models written anew: smooth and sharpen, their plan, their counts, the file."""
