@@ -105,7 +105,7 @@ def emitted() -> set[str]:
     for path in CODE:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         found.update(words_of_calls(tree))
-        if path.parent.name == "ww_static" and path.stem in WORDY:
+        if path.parent.name in ("ww_static", "layout") and path.stem in WORDY:
             found.update(word for word in words_of_tables(tree) if WORD.fullmatch(word))
         if path.name == "gathering.py":
             functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "failure"]

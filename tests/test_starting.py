@@ -23,7 +23,8 @@ def model(save: Writer) -> Path:
 
 PROGRAM = """
 import sys
-from ww_static import __main__, starting
+from ww_static import __main__
+from ww_static.workers import starting
 
 begin, leave = starting.begin, starting.leave
 
@@ -82,7 +83,7 @@ def test_a_parquet_file_is_written_without_pandas(model: Path, tmp_path: Path) -
 
 def test_everything_is_written_before_the_process_leaves(model: Path) -> None:
     """Stdout is a pipe, which Python buffers; the code is that of the command."""
-    script = "import sys\nfrom ww_static import starting\nsys.stdout.write('x' * 100_000)\nstarting.leave(7)"
+    script = "import sys\nfrom ww_static.workers import starting\nsys.stdout.write('x' * 100_000)\nstarting.leave(7)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert (len(done.stdout), done.stderr, done.returncode) == (100_000, "", 7)
     command = [sys.executable, "-m", "ww_static", "analyze", str(model), "-f", "json"]
@@ -91,7 +92,7 @@ def test_everything_is_written_before_the_process_leaves(model: Path) -> None:
 
 def test_a_thread_that_never_ends_holds_up_no_command() -> None:
     script = (
-        "import threading\nfrom ww_static import starting\nstarting._PATIENCE = 0.2\n"
+        "import threading\nfrom ww_static.workers import starting\nstarting._PATIENCE = 0.2\n"
         "threading.Thread(target=threading.Event().wait).start()\nprint('done')\nstarting.leave(130)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
@@ -100,7 +101,7 @@ def test_a_thread_that_never_ends_holds_up_no_command() -> None:
 
 def test_what_was_registered_for_the_end_happens(tmp_path: Path) -> None:
     script = (
-        "import atexit, threading, time\nfrom ww_static import starting\n"
+        "import atexit, threading, time\nfrom ww_static.workers import starting\n"
         "atexit.register(lambda: print('registered', flush=True))\n"
         "threading.Thread(target=lambda: (time.sleep(0.2), print('thread', flush=True))).start()\nstarting.leave(0)"
     )
