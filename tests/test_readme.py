@@ -28,11 +28,13 @@ def test_the_table_of_minilm() -> None:
 
 
 def test_the_audit_of_a_damaged_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.safetensors").symlink_to(fetched("minilm"))
     copy = tmp_path / "damaged.safetensors"
     done = damaged.damage(fetched("minilm"), copy)
     monkeypatch.chdir(tmp_path)
     result = ww.audit("damaged.safetensors", jobs=2)
     _are_in(BLOCKS[1], str(result))
+    _are_in(BLOCKS[2], str(ww.audit("model.safetensors", jobs=2)))
     assert {row.name for row in result.finding_rows if row.severity == "error"} == set(done)
     with ww.open(fetched("minilm")) as sound, ww.open(copy) as other:
         differ = {one.name for one in sound.tensors if not np.array_equal(sound.read(one), other.read(other.spec(one.name)))}

@@ -140,7 +140,7 @@ def _traps(evidence: Evidence, settings: Traps) -> Iterable[Found]:
     for row in evidence.rows:
         single = row.rf == 1 and (row.M or 0) >= settings.min_evals and "trap_element" in (row.warning_codes or ())
         if single and row.ww_softrank is not None and row.ww_softrank >= settings.min_share:
-            message = f"{row.num_traps_demeaned} eigenvalues of permuted copies are above the edge of noise, the largest {row.ww_softrank:.2g} of lambda_max"
+            message = f"traps in permuted copies: {row.num_traps_demeaned}, the largest eigenvalue {row.ww_softrank:.2g} of lambda_max"
             yield found_in(row, message, metric="ww_softrank", value=row.ww_softrank, limit=settings.min_share)
 
 
