@@ -21,6 +21,7 @@ from ww_static.measuring.metrics import METRICS
 from ww_static.options import Options
 from ww_static.plan import Settings, plan_model
 from ww_static.rows import LayerRow
+from ww_static.spectral import lapack
 from ww_static.spectral.truncated import largest_eigenvalues
 
 Array = NDArray[np.float64]
@@ -239,6 +240,15 @@ def test_groups_that_need_all_eigenvalues_say_why(tmp_path: Path, k: int) -> Non
     assert row.alpha_ci_lo is not None
 
 
+def test_where_the_search_gives_up_the_largest_come_from_all(save: Writer) -> None:
+    """Thirty equal leading eigenvalues are more than there are starts; of a matrix in memory all are computed."""
+    sigma = np.concatenate([np.full(30, 9.0), np.linspace(8, 1, 570)])
+    (row,) = ww.analyze(save({"w": np.diag(sigma)}), top_k=40, esd="f64")
+    assert (row.status, row.n_missing_evals, row.method) == ("success", 560, "gram")
+    assert np.asarray(row.esd) == pytest.approx(np.sort(sigma**2)[-40:], rel=1e-9)
+    assert row.norm == pytest.approx(float(sigma @ sigma), rel=1e-9)
+
+
 def test_a_nan_fails_the_row(tmp_path: Path) -> None:
     W = np.random.default_rng(4).standard_normal((150, 120))
     W[3, 4] = np.nan
@@ -286,7 +296,7 @@ def test_its_memory_is_admitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     path = tmp_path / "m.npy"
     np.save(path, np.random.default_rng(4).standard_normal((300, 200)))
     (view,) = plan_model(models.locate([str(path)])[0], Options(top_k=10), Settings()).views
-    needed = truncating.needed_bytes(view, Options(top_k=10))
+    needed = max(truncating.needed_bytes(view, Options(top_k=10)), analysis.memory_needed(view, lapack.backend_name()))
     monkeypatch.setattr(memory, "private_bytes", lambda: 0)
     fixed = memory.BASE_BYTES + memory.ROW_BYTES
     assert row_of(path, top_k=10, max_memory=fixed + needed).method == "lanczos"

@@ -113,6 +113,12 @@ def memory_permuted(view: LayerView, options: Options, backend: str = lapack.NUM
     return randomizing.random_bytes(view, backend, replicas if options.full_replicas else 1) + reading.held_bytes(view.spec)
 
 
+def _memory_searched(view: LayerView, options: Options, backend: str) -> int:
+    """The same for the K largest eigenvalues: of a dense matrix with room for all, should the search give up."""
+    searched = truncating.needed_bytes(view, options)
+    return searched if view.spec.encoding == "sparse" else max(searched, memory_needed(view, backend))
+
+
 def memory_of_vectors(view: LayerView, options: Options) -> int:
     """The same for its eigenvectors."""
     nbytes = localizing.vectors_bytes(view, options)
@@ -137,7 +143,7 @@ def need(view: LayerView, options: Options) -> Need:
     searched, short = truncating.applies(view, options), truncating.shortens(view, options)
 
     def room(backend: str) -> Room:
-        least = truncating.needed_bytes(view, options) if searched else memory_needed(view, backend, options.precision)
+        least = _memory_searched(view, options, backend) if searched else memory_needed(view, backend, options.precision)
         wanted = least if searched else memory_wanted(view, backend, options.precision)
         package = least + crosschecking.PACKAGE_BYTES if options.asks("crosscheck") and least else 0
         if short:
@@ -188,8 +194,7 @@ def analyze_view(
         if view.left is not None:
             spectra = _products(checkpoint, view, tensor)
         elif truncating.applies(view, options):
-            exponent = safe_exponent(tensor.moments.abs_max) if tensor.moments else 0
-            spectra = [truncating.spectrum(checkpoint, view, exponent, options)]
+            spectra = [_largest(checkpoint, view, tensor, options, backend)]
         else:
             spectra = list(known) or spectra_of_view(checkpoint, view, tensor, method, backend, options.precision)
             if truncating.shortens(view, options):
@@ -213,6 +218,22 @@ def analyze_view(
         return blanks.failed(checkpoint.reader, view, tensor, options, error.category, error.problem)
     row = replace(row, codes=codes_of(view, tensor, row))
     return _success(checkpoint.reader, view, tensor, options, row)
+
+
+def _largest(checkpoint: OpenCheckpoint, view: LayerView, tensor: Survey, options: Options, backend: str) -> Spectrum:
+    """The K largest eigenvalues of a row; where the search gives up, out of all, if these take no more memory.
+
+    Raises:
+        NonFiniteError, NotConvergedError, FormatError: what makes the row fail.
+    """
+    exponent = safe_exponent(tensor.moments.abs_max) if tensor.moments else 0
+    try:
+        return truncating.spectrum(checkpoint, view, exponent, options)
+    except NotConvergedError:  # many equal eigenvalues, or a flat spectrum
+        if memory_needed(view, backend) > _memory_searched(view, options, backend):
+            raise
+    (whole,) = spectra_of_view(checkpoint, view, tensor, "gram", backend, options.precision)
+    return truncating.shortened(whole, options)
 
 
 def _replicas(
