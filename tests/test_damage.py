@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,10 +85,10 @@ def copies(folder: Path) -> Result:
     return ww_static.analyze(folder)
 
 
-def against_the_whole(result: Result, name: str) -> Judgement:
-    """The judgement of one model of a result, with the rows of the whole one as the baseline."""
+def against_the_whole(result: Result, name: str, pairs: Sequence[Any] = ()) -> Judgement:
+    """The judgement of one model of a result, with the rows of the whole one as the baseline, and pairs of both."""
     rows = tuple(row for row in result.rows if row.model_id == "whole")
-    baseline = Baseline(shown="whole.json", rows=rows, parameters=result.parameters, audited=False)
+    baseline = Baseline(shown="whole.json", rows=rows, parameters=result.parameters, audited=False, pairs=tuple(pairs))
     now = [row for row in result.rows if row.model_id == name]
     found = [row for row in result.finding_rows if row.model_id == name]
     return judge(now, found, (), Policy(), datetime.date(2026, 1, 1), baseline, result.parameters)
@@ -117,3 +118,17 @@ def test_a_damaged_layer_fails_and_is_named(copies: Result, name: str) -> None:
 @pytest.mark.parametrize("name", UNSEEN)
 def test_what_keeps_all_norms_is_not_seen_as_the_guide_says(copies: Result, name: str) -> None:
     assert against_the_whole(copies, name).exit_code == 0
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_what_keeps_all_norms_is_seen_beside_the_file_that_it_was(folder: Path, copies: Result, name: str) -> None:
+    pairs = ww_static.compare(folder / "whole.safetensors", folder / f"{name}.safetensors", layers=DAMAGED).rows
+    judgement = against_the_whole(copies, name, pairs)
+    assert [(one.code, one.name) for one in judgement.findings if one.baseline == "new"] == [("WW304", DAMAGED)]
+
+
+def test_a_bfloat16_copy_of_real_weights_passes_beside_the_file_that_it_was(folder: Path, copies: Result) -> None:
+    pairs = ww_static.compare(folder / "whole.safetensors", folder / "bf16.safetensors").rows
+    assert sum(pair.overlap_l is not None for pair in pairs) >= 6
+    judgement = against_the_whole(copies, "bf16", pairs)
+    assert {one.code for one in judgement.findings if one.baseline == "new"} == {"WW303"}

@@ -175,11 +175,11 @@ def test_a_policy_names_no_baseline_in_the_audited_folder(folder: Path, tmp_path
     for name in (str(inside), str(tmp_path / "link.json")):
         with pytest.raises(UsageError, match="keep it elsewhere, or name it yourself"):
             stored.chosen(None, False, Policy(baseline=name), [str(folder / "mod*")])
-    assert stored.chosen(str(inside), False, Policy(), [str(folder / "model")]) is not None  # the user knows where it lies
+    assert stored.chosen(str(inside), False, Policy(), [str(folder / "model")]) == str(inside)  # the user knows where it lies
     assert stored.chosen(None, True, Policy(baseline=str(inside)), [str(folder / "model")]) is None
     beside = stored.chosen(
         None, False, Policy(baseline="audit.json", source=str(folder / "ww-static.toml")), [str(folder / "model")]
     )
-    assert beside is not None
+    assert beside == str(folder / "audit.json")
     inside.unlink()
     assert stored.chosen(None, False, Policy(), [str(folder)]) is None  # though one lies there

@@ -144,7 +144,11 @@ def analyze_sources(
     keep_partial: bool = False,
 ) -> Result:
     """`analyze` for models that are already located; every failure is a row."""
-    run = engine.run(sources, options, settings, executor, progress, on_row, keep_partial)
+    return result_of(engine.run(sources, options, settings, executor, progress, on_row, keep_partial), options, sources)
+
+
+def result_of(run: engine.Run, options: Options, sources: Sequence[models.Source]) -> Result:
+    """What callers get of a run of these models with these options."""
     summary = summarize(run.layers) | {"not_selected": run.not_selected}
     unread = any(row.status == "error" for row in run.layers) or any(row.inconclusive for row in run.findings)
     return Result(

@@ -10,9 +10,9 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
 
-from ww_static import engine, planning
+from ww_static import against, engine, planning
 from ww_static.api import Paths, analyze_sources, paths_of, settings_of, texts
-from ww_static.errors import UsageError
+from ww_static.errors import UsageError, escape
 from ww_static.models import Source
 from ww_static.options import Options
 from ww_static.plan import Settings
@@ -62,7 +62,8 @@ def audit(
     Args:
         paths: files, folders or glob patterns; or a `Result` of `analyze`, which is judged as it is.
         policy: a file, or what one makes; None for the defaults. No file is searched for.
-        baseline: an earlier result to compare with: the JSON document of an audit or an analysis, or a layers table as Parquet.
+        baseline: what to compare with: an earlier result (the JSON document of an audit or an analysis, or a layers table as Parquet), or
+            one older model (any other file, or a folder), which is then analysed, too, and in the profile ``full`` compared view by view.
         strict: a baseline of other options, or of another major version, is an error.
         metrics: groups of columns beside those of the profile, for instance ``bootstrap``, which gives drift of alpha an interval.
         exclude: shell globs on paths below a folder that are left out.
@@ -74,6 +75,7 @@ def audit(
     Raises:
         PolicyError: the policy means nothing.
         UsageError: an option means nothing.
+        FormatError: the baseline is a model that cannot be read.
     """
     chosen = Policy() if policy is None else verified(policy) if isinstance(policy, Policy) else load(os.fspath(policy))
     named = [] if isinstance(paths, Result) else paths_of(paths)
@@ -83,6 +85,10 @@ def audit(
     if isinstance(paths, Result):
         if paths.table != "layers":
             raise UsageError(f"an audit judges the rows of an analysis, not a table of {paths.table}")
+        if isinstance(before, str):
+            raise UsageError(
+                f"the baseline '{escape(before)}' is a model, and a result has no weights to compare with it: audit the file"
+            )
         return judged(paths, chosen, datetime.date.today(), before)
     settings = settings_of(
         jobs, max_memory or chosen.limits.memory, readers, limits, timeout, time_budget or chosen.limits.seconds
@@ -94,11 +100,11 @@ def audit(
 
 def baseline_of(
     named: str | None, without: bool, policy: Policy, paths: Sequence[str], parameters: Mapping[str, Any], strict: bool
-) -> Baseline | None:
-    """The baseline of a run, read and checked before anything else is.
+) -> Baseline | str | None:
+    """The baseline of a run: a result, read and checked before anything else is; or the path of a model, which is read with the others.
 
     Args:
-        named: the file, when the command names one.
+        named: the path, when the command names one.
         without: whether one of the policy is passed over.
         policy, paths, parameters: of the run.
         strict: refuse one of other options.
@@ -106,8 +112,11 @@ def baseline_of(
     Raises:
         UsageError: it is none, or may not be used.
     """
-    baseline = stored.chosen(named, without, policy, paths)
-    if baseline is not None and strict:
+    path = stored.chosen(named, without, policy, paths)
+    if path is None or stored.is_model(path):
+        return path
+    baseline = stored.read(path)
+    if strict:
         stored.refuse_other_options(baseline, parameters)
     return baseline
 
@@ -122,10 +131,18 @@ def audit_sources(
     progress: Callable[[engine.Progress], None] | None = None,
     on_row: Callable[[LayerRow], None] | None = None,
     keep_partial: bool = False,
-    baseline: Baseline | None = None,
+    baseline: Baseline | str | None = None,
 ) -> Result:
     """`audit` for models that are already located."""
-    result = analyze_sources(sources, options, settings, executor, progress=progress, on_row=on_row, keep_partial=keep_partial)
+    if isinstance(baseline, str):
+        result, baseline = against.analyze_against(
+            sources, baseline, options, settings, executor, vectors=policy.profile == "full" and policy.severity("WW304") != "off",
+            progress=progress, on_row=on_row, keep_partial=keep_partial,
+        )  # fmt: skip
+    else:
+        result = analyze_sources(
+            sources, options, settings, executor, progress=progress, on_row=on_row, keep_partial=keep_partial
+        )
     return judged(result, policy, datetime.date.today(), baseline)
 
 

@@ -143,6 +143,11 @@ def planners(options: Options, settings: Settings) -> int:
     return min(most_workers(settings, options), budget_of((), options, settings.max_memory).most_workers(()))
 
 
+def out_of_time(settings: Settings) -> str:
+    """Why a task is not begun that would not end within the time of the run."""
+    return f"not begun: it would have taken the run beyond {settings.time_budget:g} s"
+
+
 class _Work:
     """The state of one run: which rows are there, which tasks are left."""
 
@@ -199,9 +204,7 @@ class _Work:
     def _given_up(self, task: Task[Any]) -> BaseException | None:
         """Why a task is not begun: no time is left for it, or its model has ended too many workers."""
         if time.monotonic() + (task.cost if task.rank == _LATER else 0) > self._deadline:
-            return LimitError(
-                "time_limit", "", f"not begun: it would have taken the run beyond {self.settings.time_budget:g} s"
-            )
+            return LimitError("time_limit", "", out_of_time(self.settings))
         if self._deaths[task.model] < MOST_DEATHS:
             return None
         return WorkerDiedError("reader_crash", "", f"not read: {self._deaths[task.model]} workers died on this model")

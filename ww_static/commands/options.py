@@ -280,8 +280,8 @@ BaselineOption = Annotated[
     str | None,
     typer.Option(
         "--baseline",
-        metavar="FILE",
-        help="An earlier result, .json or .parquet: what it has does not fail, what drifted since does.",
+        metavar="PATH",
+        help="An earlier result, .json or .parquet, or an older model: what it has does not fail, what drifted since does.",
     ),
 ]
 WriteBaselineOption = Annotated[

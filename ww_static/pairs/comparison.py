@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +14,7 @@ from typing import Any
 from ww_static import costs, engine, findings
 from ww_static.budget import Budget, Need, budget_of
 from ww_static.engine import Progress, Run
-from ww_static.errors import WorkerDiedError
+from ww_static.errors import LimitError, WorkerDiedError
 from ww_static.layout.layers import LayerView
 from ww_static.measuring.surveys import Survey, joined
 from ww_static.options import Options
@@ -87,9 +89,19 @@ class Comparison:
         options, settings: of the run.
         backend: what computed its spectra.
         progress: called whenever a pair is finished.
+        deadline: of the monotonic clock, beyond which no pair is taken.
     """
 
-    def __init__(self, old: Side, new: Side, options: Options, settings: Settings, backend: str, progress: Shown) -> None:
+    def __init__(
+        self,
+        old: Side,
+        new: Side,
+        options: Options,
+        settings: Settings,
+        backend: str,
+        progress: Shown,
+        deadline: float = math.inf,
+    ) -> None:
         self.name = uuid.uuid4().hex
         self.old, self.new = old, new
         self.options, self.settings, self.progress = options, settings, progress
@@ -100,6 +112,7 @@ class Comparison:
         ]
         views = [*old.plan.views, *new.plan.views]
         self.budget: Budget = replace(budget_of(views, options, settings.max_memory), backend=backend)
+        self._deadline = deadline
         self._done = 0.0
         self._total = 0.0
         self._deaths = 0
@@ -150,6 +163,8 @@ class Comparison:
         self.progress(Progress(min(self._done, self._total), max(self._total, self._done), task.label))
 
     def _given_up(self, task: Task[Any]) -> BaseException | None:
+        if time.monotonic() + task.cost > self._deadline:
+            return LimitError("time_limit", "", engine.out_of_time(self.settings))
         if self._deaths < engine.MOST_DEATHS:
             return None
         return WorkerDiedError("reader_crash", "", f"not read: {self._deaths} workers died on these models")

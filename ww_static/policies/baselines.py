@@ -34,6 +34,8 @@ class Baseline:
         parameters: the options that its numbers depend on.
         version: of the program that wrote it.
         audited: whether the findings are those of an audit; else a policy has yet to judge the rows.
+        pairs: rows of `PairRow`: its views beside those of the run, where it is a model and both were read.
+        unread: what kept tensors of the run from being compared with it, where it is a model.
     """
 
     shown: str
@@ -43,6 +45,8 @@ class Baseline:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
     audited: bool = True
+    pairs: tuple[Any, ...] = ()
+    unread: tuple[FindingRow, ...] = ()
 
     def differences(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
         """What is not as it is in the run: the major version, and each option."""
@@ -126,7 +130,8 @@ def set_beside(evidences: Sequence[Evidence], baseline: Baseline, parameters: Ma
             why = "could not be read when the baseline was written" if before else "is not in the baseline"
             disputes = [*disputes, f"the model {why}: nothing was compared"]
         rows = tuple(before) if _read(before) and _read(one.rows) else None
-        result.append(replace(one, before=rows, comparable=comparable, disputes=tuple(disputes)))
+        evidence = replace(one, before=rows, comparable=comparable, disputes=tuple(disputes))
+        result.append(replace(evidence, pairs=baseline.pairs, unread=baseline.unread))  # of a model, which has one partner
     return result
 
 

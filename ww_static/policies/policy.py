@@ -58,7 +58,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         on_lfs_pointers: the same of files that Git LFS has not fetched; they are unreadable, too.
         select: only these rules; empty means all.
         ignore: all but these rules.
-        baseline: an earlier result to compare with, relative to the policy's own folder; never below what is audited.
+        baseline: an earlier result, or one older model, to compare with, relative to the policy's own folder; never below what is audited.
     """
 
     profile: Profile = "full"

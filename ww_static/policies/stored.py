@@ -18,6 +18,7 @@ from ww_static.rows import SCHEMA_VERSION, FileRow, FindingRow, LayerRow
 
 MAX_BYTES = 512 * 2**20  # of a baseline, as it lies and as it unpacks
 _MAGIC = b"PAR1"
+_RESULTS = (".json", ".parquet")
 _COLUMNS = frozenset(one.name for one in fields(LayerRow) if one.metadata["group"] != "esd")
 
 
@@ -38,8 +39,14 @@ class _Document(msgspec.Struct):
     audit: dict[str, Any] | None = None
 
 
-def chosen(named: str | None, without: bool, policy: Policy, paths: Sequence[str]) -> Baseline | None:
-    """The baseline of a run: the file that the command names, else the one that the policy names; none by itself.
+def is_model(path: str) -> bool:
+    """Whether a baseline is a model: a folder, or a file that does not end as results do; the index of shards is no result."""
+    name = os.path.basename(path).lower()
+    return os.path.isdir(path) or (os.path.exists(path) and (not name.endswith(_RESULTS) or name.endswith(".index.json")))
+
+
+def chosen(named: str | None, without: bool, policy: Policy, paths: Sequence[str]) -> str | None:
+    """The baseline of a run: the path that the command names, else the one that the policy names; none by itself.
 
     Args:
         named: by ``--baseline``.
@@ -48,12 +55,12 @@ def chosen(named: str | None, without: bool, policy: Policy, paths: Sequence[str
         paths: what is audited.
 
     Raises:
-        UsageError: the file is no baseline, or may not be one.
+        UsageError: it may not be one.
     """
     if named is not None and without:
         raise UsageError("--baseline and --no-baseline exclude each other; leave one of them out")
     if named is not None:
-        return read(named)
+        return named
     if policy.baseline is None or without:
         return None
     path = os.path.join(os.path.dirname(policy.source or ""), policy.baseline)
@@ -61,9 +68,9 @@ def chosen(named: str | None, without: bool, policy: Policy, paths: Sequence[str
         if _is_below(path, tree):
             raise UsageError(
                 f"the policy names the baseline '{escape(path)}', which lies in the audited folder '{escape(tree)}', where whoever made the "
-                "models may have put it; keep it elsewhere, or name it yourself: --baseline FILE"
+                "models may have put it; keep it elsewhere, or name it yourself: --baseline PATH"
             )
-    return read(path)
+    return path
 
 
 def _is_below(path: str, folder: str) -> bool:

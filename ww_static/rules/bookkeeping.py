@@ -56,6 +56,12 @@ def _told(_: Evidence, __: Setting) -> Iterable[Found]:
 def _disputed(evidence: Evidence, _: Setting) -> Iterable[Found]:
     for one in evidence.disputes:
         yield Found(message=one)
+    for unread in evidence.unread:
+        words = f"not compared with the baseline: {unread.message}"
+        where = unread.where if unread.name is None else f"tensor '{unread.name}'"
+        yield Found(
+            message=words, name=unread.name, part=unread.part, where=where, category=unread.category, outcome="inconclusive"
+        )
 
 
 BOOKKEEPING_RULES = (
@@ -66,7 +72,7 @@ BOOKKEEPING_RULES = (
     Rule("WW090", "stale-suppression", "A suppression has expired, or matches nothing", "today >= expires; or no finding of a model that it names is suppressed by it",
          "The defect may be in a model that was not audited this time under a pattern that fits others too.",
          "Remove the suppression, or give it a later date and say why.", Warn, _told),
-    Rule("WW091", "baseline-mismatch", "The baseline is not one of this audit", "options, major version or models of the baseline differ from those of the run",
+    Rule("WW091", "baseline-mismatch", "The baseline is not one of this audit", "options, major version or models of the baseline differ from those of the run; or a tensor could not be compared with that of a model as baseline",
          "An option may not matter to the columns that are compared.", "Write the baseline again with the options of today: --write-baseline.",
          Warn, _disputed),
 )  # fmt: skip

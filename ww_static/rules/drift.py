@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import msgspec
 
 from ww_static.dtypes import storage_dtype
 from ww_static.rows import LayerRow
-from ww_static.rules.rule import Evidence, Found, Positive, Rule, Setting, Severity, Warn, first_views, found_in
+from ww_static.rules.rule import Evidence, Found, Positive, Rule, Setting, Severity, Share, Warn, first_views, found_in
 
 _NORMS = ("op_norm", "nuclear_norm")  # beside the Frobenius norm, which the moments of any tensor give
 _FARTHER = 1 + 1e-6  # of what scales a tensor all norms tell the same, and the first of them is told
 _JUMP = 2.0  # a tail so many times longer or shorter begins at another minimum of D
 
 _EACH = 3  # so many tensors of one change of dtype are named; more are counted
+Cosine = Annotated[float, msgspec.Meta(ge=-1, le=1)]  # the type of a setting that is one
 
 
 class AlphaDrift(Warn, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,6 +43,18 @@ class ShapeOrDtype(Setting, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """
 
     dtype: Severity = "info"
+
+
+class SubspaceDrift(Warn, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of WW304.
+
+    Attributes:
+        min_cosine: the least cosine of a view with itself before; noise of a relative size s leaves 1/sqrt(1 + s^2).
+        min_overlap: the least overlap of its ten leading singular vectors, on either side; one of them replaced leaves 0.9.
+    """
+
+    min_cosine: Cosine = 0.997
+    min_overlap: Share = 0.85
 
 
 class NormDrift(Setting, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -181,6 +197,21 @@ def _shapes(evidence: Evidence, settings: ShapeOrDtype) -> Iterable[Found]:
             yield from (found_in(row, words, metric="dtype", severity=settings.dtype) for row in rows)
 
 
+def _turned(evidence: Evidence, settings: SubspaceDrift) -> Iterable[Found]:
+    rows = {(row.name, row.part): row for row in evidence.rows}
+    limits = {"cosine": settings.min_cosine, "overlap_l": settings.min_overlap, "overlap_r": settings.min_overlap}
+    worst: dict[str, tuple[float, Any, str]] = {}
+    for pair in evidence.pairs:
+        for metric, limit in limits.items():
+            value = getattr(pair, metric)
+            if value is not None and value < limit and value - limit < worst.get(pair.name, (0.0,))[0]:
+                worst[pair.name] = value - limit, pair, metric
+    for _, pair, metric in worst.values():
+        value = getattr(pair, metric)
+        words = f"{metric} with the baseline is {value:.5g}, at least {limits[metric]:g} is expected"
+        yield found_in(rows[pair.name, pair.part], words, metric=metric, value=value, limit=limits[metric])
+
+
 def _identical(evidence: Evidence, _: Setting) -> Iterable[Found]:
     for old, new in _shared(evidence):
         if old.content_hash is not None and old.content_hash == new.content_hash:
@@ -197,6 +228,13 @@ DRIFT_RULES = (
          "A writer may have renamed the tensors.", "Look for the rename or the missing part; write the baseline again if it is meant.", Setting, _names),
     Rule("WW303", "shape-or-dtype", "A tensor has another shape, or another dtype", "shape, else dtype, of each name before and now",
          "A converter may store the transpose.", "Look at how the file was made; write the baseline again if it is meant.", ShapeOrDtype, _shapes),
+    Rule("WW304", "subspace-drift", "The weights of a layer point elsewhere than before",
+         "of the views of a tensor the one farthest below its limit: cosine = sum(W W before)/(norm_F(W) norm_F(W before)) < min_cosine, or "
+         "overlap_l or overlap_r = norm_F(U before^T U)^2/10 of the ten leading left or right singular vectors < min_overlap; only against a baseline "
+         "that is a model, since a result holds no vectors",
+         "Training turns weights on purpose, and so does rounding to 6 bits and fewer; the tenth and eleventh singular values may be so near each other that a "
+         "vector of the ten is exchanged without any harm.",
+         "Look at what changed: ww-static compare.", SubspaceDrift, _turned, "full"),
     Rule("WW305", "norm-drift", "The values of a tensor are larger or smaller than before",
          "relative change above tolerance of the Frobenius norm sqrt(numel (mean^2 + std^2)), or of op_norm or nuclear_norm of a view; the largest of a tensor",
          "Training changes norms on purpose; what keeps all three norms is not seen.", "Compare the files: ww-static compare.", NormDrift, _norm),

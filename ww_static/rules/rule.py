@@ -55,6 +55,8 @@ class Evidence:
             the two could not be read.
         comparable: whether the numbers before were computed with the same options.
         disputes: why the baseline is not one of this model, or not with these options.
+        pairs: rows of `PairRow`: its views beside those of the baseline, where that is a model.
+        unread: what kept its tensors from being compared with those of such a baseline.
     """
 
     model_id: str | None
@@ -65,6 +67,8 @@ class Evidence:
     before: tuple[LayerRow, ...] | None = None
     comparable: bool = True
     disputes: tuple[str, ...] = ()
+    pairs: tuple[Any, ...] = ()
+    unread: tuple[FindingRow, ...] = ()
 
     def tensors(self) -> list[LayerRow]:
         """One row per tensor that was read or skipped, for what holds of the stored values: the first of its views."""
