@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import ww_static as ww
 from support import safetensors_bytes
-from ww_static import against, engine, planning
+from ww_static import against, auditing, engine, planning
 from ww_static.cli import main
 from ww_static.options import Options
 from ww_static.pairs.comparison import Comparison, Shown, sides
@@ -118,6 +118,25 @@ def test_a_pair_for_which_no_time_is_left_is_told(old: Path) -> None:
     found = against.not_compared(empty, empty, comparison.rows)
     assert {(one.name, one.category) for one in found} == {(row.name, "time_limit") for row in now.rows}
     assert all("beyond 1 s" in (one.message or "") for one in found)
+
+
+def test_a_run_that_is_stopped_among_the_pairs_keeps_what_it_has(old: Path) -> None:
+    totals: list[float] = []
+
+    def stop(progress: engine.Progress) -> None:
+        totals.append(progress.total)
+        if len(set(totals)) == 3:  # of headers, of rows, of pairs
+            raise KeyboardInterrupt
+
+    policy, options = ww.Policy(), auditing.options_of("full")
+    with InlineExecutor() as executor:
+        sources = planning.locate([str(old)], Settings(), executor)
+        given = sources, policy, options, Settings(), executor
+        result = auditing.audit_sources(*given, progress=stop, keep_partial=True, baseline=str(old))
+    assert result.exit_code == 130
+    assert not [row for row in result.rows if row.reason == "interrupted"]
+    unread = {(row.code, row.category) for row in result.finding_rows if row.outcome == "inconclusive"}
+    assert unread == {("WW091", "interrupted")}
 
 
 def here(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:
