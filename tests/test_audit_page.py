@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from dataclasses import replace
@@ -59,12 +60,12 @@ def test_the_page_says_verdicts_findings_and_counts() -> None:
         "  warn   WW201 alpha-above: steep: alpha 9.00",
         "UNREAD  quantized.safetensors: something could not be judged; 2 errors (WW002, WW010)",
         "  error  WW002 unsupported: codes: I8 codes",
-        "  error  WW010 coverage: 50.0 % of the bytes of its weights were analysed, at least 95 % have to be",
+        "  error  WW010 coverage: 50.0 % of the bytes of its weights were judged, at least 95 % have to be",
         "UNREAD  cut.safetensors: something could not be read; 1 error (WW003)",
         "  error  WW003 malformed: 12 bytes for 96",
         "9 rows: 5 analysed, 5 with alpha, 2 failed, 1 unreadable, 1 skipped (quantized 1)",
         "findings: 4 errors, 2 warnings, 0 notes, 1 suppressed",
-        "coverage: 87.5 % of the bytes of weights in readable files were analysed",
+        "coverage: 87.5 % of the bytes of weights in readable files were judged",
         "profile full, no policy file, fails on error: exit code 3 (something could not be read; something",
         "  could not be judged; the policy is violated)",
     ]
@@ -89,6 +90,12 @@ def test_nothing_to_audit_is_not_passed() -> None:
     result = audited([])
     assert printed(result).splitlines()[0] == "UNREAD  0 models"
     assert result.exit_code == 3
+
+
+def test_a_policy_that_fails_by_itself_is_told_first() -> None:
+    stale = Suppression(code="WW101", reason="old", expires=datetime.date(2020, 1, 1))
+    result = audited([layer("sound")], (), Policy(suppress=(stale,), fail_on="warn"))
+    assert printed(result).splitlines()[0] == "FAILED  1 model: 1 passed, policy failed"
 
 
 def test_the_gravest_of_many_findings_are_shown() -> None:

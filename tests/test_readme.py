@@ -10,9 +10,11 @@ import pytest
 
 import ww_static as ww
 from support import ROOT, fetched, load_module
+from ww_static.policies.loading import load
 
 damaged = load_module(ROOT / "fixtures" / "damaged.py", "fixture_damaged")
-BLOCKS = [block for _, block in re.findall(r"(?ms)^```(text)\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"))]
+PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"(?ms)^```text\n(.*?)^```$", PAGE)
 
 
 def _are_in(block: str, page: str) -> None:
@@ -39,3 +41,9 @@ def test_the_audit_of_a_damaged_copy(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with ww.open(fetched("minilm")) as sound, ww.open(copy) as other:
         differ = {one.name for one in sound.tensors if not np.array_equal(sound.read(one), other.read(other.spec(one.name)))}
     assert differ == set(done)
+
+
+def test_the_policy_is_one(tmp_path: Path) -> None:
+    (text,) = re.findall(r"(?ms)^```toml\n(.*?)^```$", PAGE)
+    (tmp_path / "ww-static.toml").write_text(text)
+    assert [one.code for one in load(str(tmp_path / "ww-static.toml")).suppress] == ["WW203"]

@@ -72,7 +72,7 @@ def closing(result: Tables) -> list[Line]:
         said.append("against the baseline: " + ", ".join(f"{count} {status}" for status, count in judgement.against.items()))
     share = covered(judgement)
     if share is not None:
-        said.append(f"coverage: {math.floor(1000 * share) / 10:.1f} % of the bytes of weights in readable files were analysed")
+        said.append(f"coverage: {math.floor(1000 * share) / 10:.1f} % of the bytes of weights in readable files were judged")
     said.append(
         f"profile {policy.profile}, {origin}, fails on {policy.fail_on}: exit code {judgement.exit_code}"
         + (f" ({why})" if why else "")
@@ -143,6 +143,7 @@ def _gravest(models: Sequence[Standing], everything: bool) -> set[int]:
 def _overall(models: Sequence[Standing], judgement: Judgement) -> str:
     found = Counter(model.verdict for model in models if model.model_id is not None)
     words = ", ".join(f"{found[word]} {word}" for word in ("failed", "unread", "passed") if found[word])
+    words += ", policy failed" if any(model.model_id is None and model.reasons for model in models) else ""
     total = counted(sum(found.values()), "model")
     return f"{verdict(judgement.reasons).upper()}  {total}" + (f": {words}" if words else "")
 

@@ -39,7 +39,7 @@ def _covered(evidence: Evidence, settings: Coverage) -> Iterable[Found]:
         return
     share = analysed / (analysed + left_out)
     if share < settings.min_analysed_share:
-        words = f"{100 * share:.1f} % of the bytes of its weights were analysed, at least {100 * settings.min_analysed_share:g} % have to be"
+        words = f"{100 * share:.1f} % of the bytes of its weights were judged, at least {100 * settings.min_analysed_share:g} % have to be"
         yield Found(message=words, file=evidence.file, value=share, limit=settings.min_analysed_share)
 
 
