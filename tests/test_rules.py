@@ -93,7 +93,8 @@ POSITIVE: dict[str, list[tuple[tuple[LayerRow, ...], tuple[FindingRow, ...]]]] =
     "WW104": [((row(matrix_rank=1),), ()), ((row(erank_sigma=1.0),), ()), ((row(num_evals=8, matrix_rank=1),), ()), ((unseen(rank_sample=1),), ())],
     "WW105": [((SPIKED,), ()), ((row(max=1e200, abs_max=1e200, std=None, excess_kurtosis=None),), ()), ((replace(SPIKED, status="skipped", reason="profile", has_esd=False),), ())],
     "WW106": [(layers(0.05, 0.05, 50.0, 0.06), ()), (layers(0.05, 0.05, 0.05, 5e-5), ())],
-    "WW107": [((SOUND, TWIN), ()), ((SOUND, replace(TWIN, offset=None)), ()), ((SOUND, replace(TWIN, offset=96, file="other")), ())],
+    "WW107": [((SOUND, TWIN), ()), ((SOUND, replace(TWIN, offset=None)), ()), ((SOUND, replace(TWIN, offset=96, file="other")), ()),
+              ((unseen(), unseen(name="b", offset=7)), ())],
     "WW108": [((row(warning_codes=("quant_floor",)),), ())],
     "WW201": [((row(alpha=8.0, alpha_robust=7.5),), ())],
     "WW202": [((row(alpha=1.5, alpha_robust=1.6, sigma=0.05),), ())],
@@ -125,6 +126,8 @@ NEGATIVE: dict[str, list[tuple[LayerRow, ...]]] = {
         (row(min=1.0, max=1.0), replace(TWIN, min=1.0, max=1.0)),
         (row(reason="constant_esd"), replace(TWIN, reason="constant_esd")),
         (vector(), vector(name="b", offset=7)),
+        (unseen(), unseen(name="b", offset=7, content_hash="1" * 64)),
+        (unseen(zero_fraction=1 - 300 / 180_000), unseen(name="b", offset=7, zero_fraction=1 - 300 / 180_000)),  # like the identity
     ],
     "WW201": [
         (row(alpha=8.0, alpha_robust=2.4),),

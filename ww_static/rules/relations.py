@@ -62,10 +62,12 @@ def _outliers(evidence: Evidence, settings: ScaleOutlier) -> Iterable[Found]:
 
 def _may_repeat(row: LayerRow) -> bool:
     """Whether equal values of another tensor would mean something: not those of zeros, constants, and matrices like the identity."""
+    filled = (1 - (row.zero_fraction or 0.0)) * (row.numel or 0)
     return (
-        bool(row.has_esd)
+        is_matrix(row)
         and row.min != row.max
         and row.reason not in ("zero_matrix", "constant_esd")
+        and (bool(row.has_esd) or filled > max(row.shape or (0,)))  # the identity has one element per row
         and row.content_hash is not None
     )
 
@@ -96,7 +98,7 @@ RELATION_RULES = (
          "Look at the scale that was used when it was saved, quantized or merged.", ScaleOutlier, _outliers),
     Rule("WW107", "duplicate", "Two tensors hold the same values, and nothing says that they are one",
          "equal content_hash (dtype, shape and values) of two matrices at different places of the file, unless one is an embedding and the other "
-         "an embedding, a head or a decoder; zeros, constants, matrices whose eigenvalues are all equal, and vectors are left out",
+         "an embedding, a head or a decoder; zeros, constants, matrices whose eigenvalues are all equal (without a spectrum: that have no more elements beside zeros than the longest side), and vectors are left out",
          "Layers may be copied on purpose, to make a model deeper or to begin a second branch.",
          "Look at how the model was merged or saved; suppress it where it is meant.", Setting, _duplicates),
 )  # fmt: skip
