@@ -23,6 +23,7 @@ FLOORS = (
         "columns.column",
         "definitions.entry",
         "footprint",
+        "atomic",
     ),
     (
         "columns.identity",
@@ -143,7 +144,7 @@ FLOORS = (
     ("measuring.analysis", "pairs.differing"),
     ("plan", "workers.executors", "workers.release", "workers.starting"),
     ("workers.tasks", "findings", "workers.dispatch", "measuring.copies", "costs", "pairs.pair_rows", "pairs.accuracies"),
-    ("workers.preload", "planning", "transforms.rewriting"),
+    ("pairs.pair_tasks", "workers.preload", "planning", "transforms.rewriting"),
     ("workers.sharing", "workers.gathering"),
     ("engine", "depth", "schema"),
     ("summary",),

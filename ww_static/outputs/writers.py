@@ -8,14 +8,12 @@ import json
 import math
 import os
 import re
-import uuid
 from array import array
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import fields
 from typing import IO, TYPE_CHECKING, Any
 
-from ww_static import rows
+from ww_static import atomic, rows
 from ww_static.errors import UsageError, escape, utf8
 from ww_static.outputs import render
 from ww_static.tables import Tables
@@ -64,10 +62,10 @@ def write(result: Tables, path: str) -> None:
     if kind == "folder":
         os.makedirs(path, exist_ok=True)
         for name, table in ((result.table, result.layers), ("findings", result.findings), ("files", result.files)):
-            with replacing(os.path.join(path, f"{name}.parquet")) as stream:
+            with atomic.replacing(os.path.join(path, f"{name}.parquet")) as stream:
                 _parquet(table, stream)
         return
-    with replacing(path) as stream:
+    with atomic.replacing(path) as stream:
         if kind == "parquet":
             _parquet(result.layers, stream)
         elif kind == "arrow":
@@ -98,26 +96,6 @@ def binary(result: Tables, kind: str) -> bytes:
     stream = io.BytesIO()
     (_parquet if kind == "parquet" else _arrow)(result.layers, stream)
     return stream.getvalue()
-
-
-@contextmanager
-def replacing(path: str) -> Iterator[IO[bytes]]:
-    """A stream whose content appears under `path` when it is complete: temporary file (its `name`), sync, rename."""
-    folder = os.path.dirname(os.path.abspath(path))
-    temporary = os.path.join(folder, f".ww-static-{uuid.uuid4().hex}.tmp")
-    stream = open(temporary, "xb")  # noqa: SIM115  (what fails here has left nothing behind)
-    try:
-        with stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError) and error.filename is None:
-            raise OSError(error.errno, error.strerror or str(error), path) from error
-        raise
 
 
 def _parquet(table: pa.Table, stream: IO[bytes]) -> None:

@@ -18,7 +18,7 @@ from ww_static.errors import LimitError, WorkerDiedError
 from ww_static.layout.layers import LayerView
 from ww_static.measuring.surveys import Survey, joined
 from ww_static.options import Options
-from ww_static.pairs import pair_rows, pairing
+from ww_static.pairs import pair_rows, pair_tasks, pairing
 from ww_static.pairs.pairing import Paired, PairJob
 from ww_static.plan import Plan, Settings
 from ww_static.rows import LayerRow
@@ -192,7 +192,7 @@ class Comparison:
         known = [(self.new.plan.views[place], self.new.plan.needs[place]) for place in comparable]
         if known:
             most = 2 * _NEEDS_BYTES
-            drain(crew, [Task(tasks.pair_needs, (known,), -1, 0.0, _NEEDS_BYTES, most, "", done)], lambda _: None)
+            drain(crew, [Task(pair_tasks.pair_needs, (known,), -1, 0.0, _NEEDS_BYTES, most, "", done)], lambda _: None)
         return needs
 
     def _tasks(self, needs: Mapping[int, Need]) -> Iterable[Task[Any]]:
@@ -222,7 +222,7 @@ class Comparison:
             )
             cost = costs.of_pair(view, need.flops)
             most = engine.ceiling(held, self.options, self.settings, self.budget)
-            yield Task(tasks.compare_views, arguments, 0, cost, held, most, view.spec.name, done)
+            yield Task(pair_tasks.compare_views, arguments, 0, cost, held, most, view.spec.name, done)
 
     def _job(self, row: Any, old: int, new: int, need: Need) -> PairJob:
         views = self.old.plan.views[old], self.new.plan.views[new]

@@ -15,12 +15,11 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import IO, Any
 
-from ww_static import api, costs, dtypes, engine, findings, planning, seam
+from ww_static import api, atomic, costs, dtypes, engine, findings, planning, seam
 from ww_static.budget import Budget, Need, Room, budget_of
 from ww_static.errors import FormatError, LimitError, UsageError, WorkerDiedError, as_format_error
 from ww_static.layout.layers import LayerView
 from ww_static.options import Options
-from ww_static.outputs import writers
 from ww_static.plan import Plan, Settings, stored_bytes
 from ww_static.protocol import Limits, TensorSpec
 from ww_static.results import Result
@@ -126,7 +125,7 @@ def transformed(
         placed = placement(plan.specs, plan.metadata)
         budget = replace(budget_of(plan.views, options, settings.max_memory), backend=trial.answer)
         work = _Work(plan, placed, transform, options, settings, budget, progress)
-        with writers.replacing(output) as stream:
+        with atomic.replacing(output) as stream:
             _make(stream, placed)
             work.perform(crew, os.path.abspath(stream.name))
     return work.result()

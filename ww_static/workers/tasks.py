@@ -11,15 +11,13 @@ import pickle
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ww_static import based, seam, storage
-from ww_static.budget import Need
 from ww_static.errors import FormatError, LimitError
 from ww_static.layout.layers import LayerView
 from ww_static.measuring.surveys import Survey
 from ww_static.options import Options
-from ww_static.pairs.pairing import PairJob
 from ww_static.plan import Settings
 from ww_static.rows import LayerRow
 from ww_static.seam import Identity, OpenCheckpoint
@@ -124,25 +122,6 @@ def spectra_of_matrices(target: Target, job: Job, part: slice, options: Options,
         )
     checkpoint.check_unchanged()
     return pickle.dumps(spectra)
-
-
-def compare_views(old: Target, new: Target, job: PairJob, backend: str, blas_threads: int) -> Any:
-    """The measured columns of the `PairRow` of a pair of views of two models (a task; runs in any process)."""
-    from ww_static.pairs import differing
-
-    both = open_planned(old, beside=new), open_planned(new, beside=old)
-    with confinement.blas_threads(blas_threads):
-        row = differing.compared(both, job, backend)
-    for checkpoint in both:
-        checkpoint.check_unchanged()
-    return row
-
-
-def pair_needs(views: Sequence[tuple[LayerView, Need]]) -> list[Need]:
-    """What the comparison of each of some views with its counterpart takes (a task, for a process without numpy)."""
-    from ww_static.pairs import differing
-
-    return [differing.pair_need(view, need) for view, need in views]
 
 
 def replica_of_view(target: Target, job: Job, number: int, options: Options, backend: str) -> bytes:
