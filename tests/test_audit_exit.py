@@ -128,35 +128,28 @@ def test_wrong_options_are_told_before_anything_is_read(
 
 def test_ctrl_c_ends_with_130_and_what_is_finished_is_judged(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    tensors = {f"a{place}.weight": rng.standard_normal((1500, 1500)).astype(np.float32) for place in range(12)}
-    path = tmp_path / "slow.safetensors"
+    tensors = {f"a{place:02}.weight": rng.standard_normal((1500, 1500)).astype(np.float32) for place in range(12)}
+    path, out, baseline = (tmp_path / name for name in ("slow.safetensors", "out.jsonl", "baseline.json"))
     path.write_bytes(safetensors_bytes(tensors | {"zero.weight": np.zeros((8, 8), np.float32)}))
-    command = [
-        sys.executable,
-        "-m",
-        "ww_static",
-        "audit",
-        str(path),
-        "--profile",
-        "full",
-        "--no-config",
-        "-j",
-        "1",
-        "-q",
-        "-f",
-        "json",
-    ]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ
-    )
-    time.sleep(2.5)  # into the first of many seconds of work; too early is as good
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    command = [sys.executable, "-m", "ww_static", "audit", str(path), "--profile", "full", "--no-config", "-j", "1", "-q",
+               "-f", "jsonl", "--write-baseline", str(baseline)]  # fmt: skip
+    with out.open("w") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        for _ in range(600):
+            if "\n" in out.read_text():  # one of many seconds of rows is there
+                break
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    if out:
-        document = json.loads(out)
-        assert (document["exit"], document["audit"]["exit"], document["audit"]["reasons"][0]) == (130, 130, "interrupted")
-        assert document["audit"]["verdict"] == "unread"
-        assert "WW001" in {one["code"] for one in document["findings"]}
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    layers = [one for one in records if one["record"] == "layer"]
+    assert {"success", "skipped"} <= {one["status"] for one in layers}
+    assert "interrupted" in {one["reason"] for one in layers}
+    assert {one["code"] for one in records if one["record"] == "finding"} >= {"WW001"}
+    audited = records[-1]["audit"]
+    assert (audited["exit"], audited["verdict"], audited["reasons"][0]) == (130, "unread", "interrupted")
+    assert not baseline.exists()
+    assert "was not written: the run was interrupted" in err
     assert _group_is_gone(process.pid)

@@ -1,4 +1,4 @@
-"""From findings to one exit code: 4 before 3 before 1 before 0, with every reason that applies."""
+"""From findings to one exit code: 130 before 4 before 3 before 1 before 0, with every reason that applies."""
 
 from __future__ import annotations
 

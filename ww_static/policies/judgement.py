@@ -26,7 +26,7 @@ class Judgement:
 
     Attributes:
         findings: in the order of the models, the gravest first.
-        exit_code: 0, 1, 3 or 4.
+        exit_code: 0, 1, 3, 4 or 130.
         reasons: why it is not 0; all that apply.
         policy: by which it was judged.
         counts: findings by severity, without the suppressed ones.
