@@ -101,6 +101,14 @@ def test_packed_codes_without_scales_are_inconclusive_and_counters_are_not(tmp_p
     assert result.exit_code == 3
 
 
+def test_the_fast_profile_finds_every_defect_of_a_large_matrix_but_that_it_is_untrained(tmp_path: Path) -> None:
+    planted = defects.of_wide(tmp_path, SEED)
+    findings = audited([one.path for one in planted]).finding_rows
+    told = {(Path(row.file or "").name, row.code, row.name) for row in findings if row.severity in ("error", "warn")}
+    told = {one for one in told if one[1] != "WW010"}  # that most of a model of codes is unread
+    assert told == {(one.path.name, one.code, one.tensor) for one in planted if one.defect != "untrained"}
+
+
 def test_the_rank_of_a_large_matrix_is_seen_without_its_spectrum(tmp_path: Path) -> None:
     rng = np.random.default_rng(SEED)
     low = (rng.standard_normal((1024, 2)) @ rng.standard_normal((2, 1024))).astype(np.float32)

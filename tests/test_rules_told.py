@@ -8,6 +8,7 @@ import pytest
 
 from support import ROOT
 from ww_static import cli
+from ww_static.auditing import PROFILES
 from ww_static.rules import telling
 from ww_static.rules.catalogue import RULES
 
@@ -33,6 +34,15 @@ def test_a_rule_is_explained_with_its_settings(capsys: pytest.CaptureFixture[str
     document = json.loads(printed(capsys, "rules", "explain", "WW104", "--format", "json"))
     assert [one["name"] for one in document["settings"]] == ["min_rank_share", "min_evals", "severity", "kinds"]
     assert printed(capsys, "rules", "explain", "WW104", "-f", "markdown").startswith("## WW104 rank-collapse\n")
+
+
+def test_a_rule_that_needs_a_spectrum_says_of_which_matrices_the_fast_profile_takes_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    largest = PROFILES["fast"].max_m
+    assert {code for code in RULES if code < "WW300" and telling.since(RULES[code]) == f"fast (M <= {largest})"} == {"WW108", "WW201", "WW202", "WW203", "WW205", "WW206"}  # fmt: skip
+    assert f"from profile  fast (M <= {largest})" in printed(capsys, "rules", "explain", "WW203")
+    assert "from profile  full" in printed(capsys, "rules", "explain", "WW204")
 
 
 @pytest.mark.parametrize(

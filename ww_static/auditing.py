@@ -24,9 +24,9 @@ from ww_static.policies.policy import Policy
 from ww_static.protocol import Limits
 from ww_static.results import Result
 from ww_static.rows import LayerRow
+from ww_static.rules.rule import FAST_M
 from ww_static.workers import executors
 
-FAST_M = 768  # largest M of a matrix whose spectrum the fast profile takes
 PROFILES = {
     "fast": Options(max_m=FAST_M),
     "full": Options(metrics=("default", "randomize")),

@@ -77,5 +77,5 @@ def _told(_: Evidence, __: Setting) -> Iterable[Found]:
 
 AGGREGATE_RULES = (
     Rule("WW210", "aggregate", "Too many layers of a model are beyond a value", "count or share of the rows whose metric is above or below a value, of those that have it",
-         "A share of few layers says little.", "Look at the layers that are beyond the value.", Warn, _told, "full"),
+         "A share of few layers says little.", "Look at the layers that are beyond the value.", Warn, _told, "full", "also"),
 )  # fmt: skip

@@ -223,7 +223,7 @@ DRIFT_RULES = (
          "|alpha - alpha before| above both min_change and the sum of what the two intervals (alpha_ci_lo, alpha_ci_hi) leave on the side of the other "
          "alpha, or, without intervals, sigmas sqrt(sigma^2 + sigma before^2); not where n_tail changed by more than a factor of 2 and op_norm and "
          "nuclear_norm by no more than tolerance: then xmin jumped, and the spectrum did not",
-         "sigma understates the spread of alpha; training changes alpha on purpose.", "Look at both fits: ww-static compare.", AlphaDrift, _alpha),
+         "sigma understates the spread of alpha; training changes alpha on purpose.", "Look at both fits: ww-static compare.", AlphaDrift, _alpha, spectrum="only"),
     Rule("WW302", "tensors-differ", "A tensor was added, or is missing", "names of the tensors before and now",
          "A writer may have renamed the tensors.", "Look for the rename or the missing part; write the baseline again if it is meant.", Setting, _names),
     Rule("WW303", "shape-or-dtype", "A tensor has another shape, or another dtype", "shape, else dtype, of each name before and now",
@@ -234,10 +234,10 @@ DRIFT_RULES = (
          "that is a model, since a result holds no vectors",
          "Training turns weights on purpose, and so does rounding to 6 bits and fewer; the tenth and eleventh singular values may be so near each other that a "
          "vector of the ten is exchanged without any harm.",
-         "Look at what changed: ww-static compare.", SubspaceDrift, _turned, "full"),
+         "Look at what changed: ww-static compare.", SubspaceDrift, _turned, "full", "only"),
     Rule("WW305", "norm-drift", "The values of a tensor are larger or smaller than before",
          "relative change above tolerance of the Frobenius norm sqrt(numel (mean^2 + std^2)), or of op_norm or nuclear_norm of a view; the largest of a tensor",
-         "Training changes norms on purpose; what keeps all three norms is not seen.", "Compare the files: ww-static compare.", NormDrift, _norm),
+         "Training changes norms on purpose; what keeps all three norms is not seen.", "Compare the files: ww-static compare.", NormDrift, _norm, spectrum="also"),
     Rule("WW306", "identical", "A tensor has the values of the baseline although the model was to change", "content_hash before and now are equal",
          "A layer may be frozen on purpose.", "Look at whether the file is the one that was meant.", Identical, _identical),
 )  # fmt: skip

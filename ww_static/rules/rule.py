@@ -14,6 +14,7 @@ Severity = Literal["error", "warn", "info", "off"]
 Outcome = Literal["violation", "unreadable", "inconclusive", "internal_error"]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]  # the type of a setting that is a share
 Positive = Annotated[float, msgspec.Meta(gt=0)]
+FAST_M = 768  # largest M of a matrix whose spectrum the fast profile takes
 SEVERITIES: tuple[Severity, ...] = ("error", "warn", "info", "off")  # the gravest first
 
 
@@ -129,6 +130,7 @@ class Rule:
         settings: the class of its settings; an instance without arguments is the default.
         check: evidence and settings to defects; ``kinds`` and ``severity`` are applied by the caller.
         profile: the first profile that computes what it looks at: ``fast`` or ``full``.
+        spectrum: whether it looks at the spectrum: ``no``; ``also``, beside the values; or ``only``.
     """
 
     code: str
@@ -140,3 +142,4 @@ class Rule:
     settings: type[Setting]
     check: Callable[[Evidence, Any], Iterable[Found]]
     profile: str = "fast"
+    spectrum: Literal["no", "also", "only"] = "no"

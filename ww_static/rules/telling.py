@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ww_static.rules.rule import Rule
+from ww_static.rules.rule import FAST_M, Rule
 
 GROUPS = (
     ("WW001", "Files", "What is wrong with a file itself, and what was left unread."),
@@ -74,10 +74,16 @@ def severity(rule: Rule) -> str:
     return rule.settings().severity
 
 
+def since(rule: Rule) -> str:
+    """The first profile that computes what a rule looks at, and for which matrices."""
+    return f"{rule.profile} (M <= {FAST_M})" if rule.profile == "fast" and rule.spectrum == "only" else rule.profile
+
+
 def document(rule: Rule) -> dict[str, object]:
     """A rule as JSON."""
     return {
         "code": rule.code, "name": rule.name, "title": rule.title, "severity": severity(rule), "profile": rule.profile,
+        "spectrum": rule.spectrum,
         "formula": rule.formula, "may_be_wrong": rule.wrong, "fix": rule.fix,
         "settings": [{"name": one.name, "default": one.default, "valid": one.valid, "meaning": one.meaning} for one in settings(rule)],
     }  # fmt: skip
@@ -91,7 +97,7 @@ def text(rule: Rule) -> str:
         return textwrap.fill(content, 100, initial_indent=f"{name:14}", subsequent_indent=" " * 14, break_on_hyphens=False)
 
     lines = [f"{rule.code} {rule.name}: {rule.title}.", ""]
-    lines += [entry("severity", severity(rule)), entry("from profile", rule.profile), entry("reports", rule.formula)]
+    lines += [entry("severity", severity(rule)), entry("from profile", since(rule)), entry("reports", rule.formula)]
     lines += [entry("may be wrong", rule.wrong), entry("what to do", rule.fix), "", f"[rules.{rule.code}]"]
     lines += [entry("", f"{one.name} = {one.default}  ({one.valid}): {one.meaning}")[14:] for one in settings(rule)]
     return "\n".join(lines) + "\n"
@@ -99,13 +105,13 @@ def text(rule: Rule) -> str:
 
 def listing(rules: Iterable[Rule]) -> str:
     """One line per rule, for a terminal."""
-    return "".join(f"{rule.code}  {severity(rule):6}{rule.profile:6}{rule.name:20}{rule.title}\n" for rule in rules)
+    return "".join(f"{rule.code}  {severity(rule):6}{since(rule):17}{rule.name:20}{rule.title}\n" for rule in rules)
 
 
 def table(rules: Iterable[Rule]) -> str:
     """One line per rule, in Markdown."""
     lines = ["| code | name | reports | severity | from profile |", "|---|---|---|---|---|"]
-    lines += [f"| {rule.code} | `{rule.name}` | {rule.title} | {severity(rule)} | {rule.profile} |" for rule in rules]
+    lines += [f"| {rule.code} | `{rule.name}` | {rule.title} | {severity(rule)} | {since(rule)} |" for rule in rules]
     return "\n".join(lines) + "\n"
 
 
@@ -114,7 +120,7 @@ def markdown(rule: Rule, level: int = 2) -> str:
     lines = [
         f"{'#' * level} {rule.code} {rule.name}",
         "",
-        f"{rule.title}. Severity `{severity(rule)}`, from profile `{rule.profile}`.",
+        f"{rule.title}. Severity `{severity(rule)}`, from profile `{since(rule)}`.",
         "",
     ]
     lines += [f"- **Reports**: {_cell(rule.formula)}", f"- **May be wrong**: {rule.wrong}", f"- **What to do**: {rule.fix}"]

@@ -155,14 +155,14 @@ VALUE_RULES = (
          "A table may hold infinity on purpose.", "Fetch the file again; if it is the same, the training diverged.", Setting, _nonfinite),
     Rule("WW102", "all-zero", "All elements of a matrix are zero", "abs_max = 0 of a matrix, or lambda_max = 0 of a part or of an adapter's product",
          "A branch may be switched off on purpose; an adapter is zero before its training.",
-         "Fetch the file again, or look at how it was saved.", Setting, _zero),
+         "Fetch the file again, or look at how it was saved.", Setting, _zero, spectrum="also"),
     Rule("WW103", "constant", "All elements of a matrix are equal", "min = max of a matrix that is not zero",
          "A table may be constant on purpose.", "Look at how the file was saved.", Setting, _constant),
     Rule("WW104", "rank-collapse", "A matrix has almost no rank",
          "matrix_rank, or erank_sigma = exp(-sum p ln p) with p = sigma/sum sigma, below max(min_rank_share num_evals, 1.5); "
          "the second sees a low rank that rounding to float32 or bfloat16 hides from the first, and is not asked where a huge element (WW105) holds most of it. Where a profile takes no spectrum: rank_sample < 64 min_rank_share, unless half of the elements are zero. Products of adapters are not judged",
          "A matrix may be the product of two small ones by construction.",
-         "Look at the training; suppress it where it is meant.", RankCollapse, _collapsed),
+         "Look at the training; suppress it where it is meant.", RankCollapse, _collapsed, spectrum="also"),
     Rule("WW105", "extreme-elements", "Single elements are far larger than all others",
          "S/sqrt(m2 - m4/S^2) > max_ratio, with S = max |x - mean|, m2 = std^2, m4 = (excess_kurtosis + 3) m2^2, both over the elements that are not zero; "
          "only where S^2 > 100 m2. It is the largest element against the root mean square of the others, of which those of the size of S count little. Also abs_max > 1e70 where moments cannot be computed",
@@ -170,5 +170,5 @@ VALUE_RULES = (
          "Fetch the file again: a flipped bit of an exponent looks like this. If it is the same, look at the training.", Extreme, _extreme),
     Rule("WW108", "noise-floor", "What is computed from a matrix lies below the rounding of its storage dtype", "the code quant_floor in warning_codes",
          "It says nothing against the model, only against its alpha and its rank.", "Audit the weights before they were rounded, if there are any.",
-         Info, _below_noise),
+         Info, _below_noise, spectrum="only"),
 )  # fmt: skip
