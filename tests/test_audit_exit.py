@@ -97,6 +97,11 @@ def test_limits_of_a_policy_hold_for_the_run(models: Path, capsys: pytest.Captur
     assert (
         here(capsys, "audit", "-q", "-f", "json", "--policy", "small.toml", "--max-memory", "1GiB", "clean.safetensors")[0] == 0
     )
+    Path("short.toml").write_text("schema = 1\n[limits]\nseconds = 1e-9\n")
+    short = ("audit", "-q", "-f", "json", "--policy", "short.toml", "clean.safetensors")
+    code, out, _ = here(capsys, *short)
+    assert (code, {one["reason"] for one in json.loads(out)["layers"]} >= {"time_limit"}) == (3, True)
+    assert here(capsys, *short, "--time-budget", "600")[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -279,6 +279,13 @@ def test_annotations_are_commands_with_errors_first() -> None:
     assert escaped.startswith("::error file=a%3Ab%2Cc%25.safetensors,title=WW101 non-finite::tensor 'n'")
 
 
+@pytest.mark.parametrize(("state", "count"), [("new", 1), ("changed", 1), ("unchanged", 0), ("fixed", 0)])
+def test_annotations_are_of_what_is_news_against_a_baseline(state: str, count: int) -> None:
+    result = audited([nan_layer("n")])
+    told = replace(result, finding_rows=tuple(replace(one, baseline=state) for one in result.finding_rows))
+    assert len(writers.text(told, "github").splitlines()) == count
+
+
 def test_a_result_in_python_has_the_page_and_the_notebook(save: Writer) -> None:
     path = save({"a.weight": np.full((20, 30), np.nan, np.float32), "b.weight": np.eye(20, dtype=np.float32)})
     result = ww.audit(path)

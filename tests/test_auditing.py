@@ -11,6 +11,7 @@ import pytest
 import ww_static as ww
 from conftest import Writer
 from ww_static.auditing import PROFILES
+from ww_static.policies.policy import Bounds
 
 RNG = np.random.default_rng(4)
 
@@ -37,6 +38,12 @@ def test_a_policy_is_a_file_or_what_one_makes(damaged: Path, tmp_path: Path) -> 
     file.write_text('schema = 1\nfail_on = "never"\n')
     assert ww.audit(damaged, policy=file).exit_code == 0
     assert ww.audit(damaged, policy=ww.Policy(fail_on="never")).exit_code == 0
+
+
+def test_limits_of_a_policy_hold_unless_others_are_given(damaged: Path) -> None:
+    short = ww.Policy(limits=Bounds(seconds=1e-9))
+    assert "time_limit" in {row.reason for row in ww.audit(damaged, policy=short)}
+    assert "time_limit" not in {row.reason for row in ww.audit(damaged, policy=short, time_budget=600)}
 
 
 def test_a_result_is_compared_with_its_baseline_under_its_own_options(damaged: Path, tmp_path: Path) -> None:

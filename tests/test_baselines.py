@@ -69,6 +69,15 @@ def test_a_graver_finding_has_changed() -> None:
     assert run([GOOD, BAD], baseline, policy=lenient).exit_code == 0
 
 
+def test_drift_that_a_baseline_had_from_its_own_is_neither_known_nor_fixed() -> None:
+    drifted = replace(GOOD, op_norm=3.0)
+    told = run([drifted], written([GOOD])).findings
+    second = Baseline(shown="second.json", rows=(drifted,), findings=told, parameters=OPTIONS)
+    again = run([replace(GOOD, op_norm=4.0)], second)
+    assert (again.exit_code, statuses(again)) == (1, {("WW305", "good.weight"): "new"})
+    assert not run([drifted], second).findings
+
+
 def test_what_was_suppressed_is_not_thereby_known() -> None:
     suppress = Suppression(code="WW101", reason="known", expires=datetime.date(2026, 6, 1))
     policy = Policy(suppress=(suppress,))

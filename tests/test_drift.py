@@ -128,6 +128,11 @@ def test_tensors_without_a_spectrum_have_a_norm_too() -> None:
     assert not found("WW305", bias, replace(bias, mean=1.0, n_nan=1))  # another rule says so
 
 
+def test_integers_that_were_dequantized_are_weights() -> None:
+    codes = replace(ROW, dtype="I8", quantized=True, op_norm=None, nuclear_norm=None)
+    assert [one.metric for one in found("WW305", codes, replace(codes, std=0.03))] == ["frob_norm"]
+
+
 def test_numbers_that_were_computed_otherwise_are_not_compared() -> None:
     new = replace(ROW, alpha=30.0, std=1.0, shape=(8, 8))
     evidence = Evidence("m", "f", (new,), before=(ROW,), comparable=False)

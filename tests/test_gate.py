@@ -199,6 +199,11 @@ def test_tensors_that_are_no_weights_do_not_count_in_the_coverage() -> None:
     assert judge((SOUND, table), (), (), Policy(), TODAY).findings == ()
 
 
+def test_a_tensor_that_is_another_one_counts_once_in_the_coverage() -> None:
+    tied = replace(SOUND, name="tied.weight", tied_to="sound.weight")
+    assert judge((SOUND, tied), (), (), Policy(), TODAY).coverage == {"model": (4e6, 0.0)}
+
+
 def test_codes_that_nobody_decodes_and_values_that_a_profile_read_count_in_the_coverage() -> None:
     codes = replace(CODES_OF, dtype="I8", numel=10**6)
     large = LayerRow(name="b.weight", status="skipped", reason="profile", numel=10**9, **COMMON)

@@ -86,6 +86,13 @@ def test_every_rule_has_its_texts() -> None:
         assert "helpUri" not in one
 
 
+def test_a_rule_that_is_off_by_default_says_so() -> None:
+    rules = {one["id"]: one["defaultConfiguration"] for one in log(mixed())["tool"]["driver"]["rules"]}
+    off = {code for code, rule in RULES.items() if rule.settings().severity == "off"}
+    assert {code for code, one in rules.items() if one.get("enabled", True) is False} == off != set()
+    assert all(rules[code]["level"] == "none" for code in off)
+
+
 def test_levels_are_those_of_the_policy() -> None:
     levels = {one["ruleId"]: one["level"] for one in log(mixed())["results"]}
     assert (levels["WW101"], levels["WW201"]) == ("error", "warning")
