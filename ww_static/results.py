@@ -31,8 +31,7 @@ class Result(Tables):
         return frame
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Writes the result, by suffix: .parquet .arrow .json .jsonl .csv .md .txt, of an audit also .sarif .xml,
-            or a folder with all tables.
+        """Writes the result, by suffix: .parquet .arrow .json .jsonl .csv .md .txt, of an audit also .sarif .xml, or a folder with all tables.
 
         The file appears under its name only when it is complete.
 

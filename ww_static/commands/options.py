@@ -250,7 +250,7 @@ TimeBudgetOption = Annotated[
     typer.Option(
         "--time-budget",
         metavar="SECONDS",
-        help="Begin no spectrum that would not end in time; what is left out says time_limit, and the exit code is 3.",
+        help="Begin no spectrum that would not end in time; what is left out says time_limit and is inconclusive.",
     ),
 ]
 PolicyOption = Annotated[
