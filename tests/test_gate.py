@@ -6,13 +6,17 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
-from support import ROOT
+import ww_static
+from support import ROOT, safetensors_bytes
 from test_docs import emitted
+from ww_static.auditing import PROFILES
 from ww_static.policies.judgement import Judgement, judge
 from ww_static.policies.policy import Policy, Suppression
 from ww_static.rows import FindingRow, LayerRow
@@ -81,7 +85,8 @@ EXPECTED = {
 def judged(outcome: str, suppress: Sequence[Suppression] = (), **top: Any) -> Judgement:
     rows, findings = OUTCOMES[outcome]
     policy = msgspec.structs.replace(Policy(suppress=tuple(suppress)), **top)
-    return judge(rows, findings, (), policy, TODAY, interrupted=outcome.startswith("interrupted"))
+    options = {"metrics": PROFILES[policy.profile].metrics}
+    return judge(rows, findings, (), policy, TODAY, parameters=options, interrupted=outcome.startswith("interrupted"))
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
@@ -176,9 +181,33 @@ def test_a_suppression_that_matches_nothing_is_told_where_it_would_have_been_use
     assert told(code="WW201") != []
     assert told(code="WW204") != []
     assert told(code="WW204", profile="fast") == []  # it needs what the full profile computes
+    assert told(code="WW305") == []  # there is no baseline
     assert judged("clean", [Suppression(code="WW101", reason="r")], fail_on="warn").exit_code == 1
     unread = judged("unreadable", [Suppression(code="WW101", reason="r"), Suppression(code="WW101", reason="r", model="model")])
     assert [one.where for one in unread.findings if one.code == "WW090"] == ["suppression of WW101, model 'model', tensor '*'"]
+
+
+def test_a_suppression_of_what_a_run_did_not_compute_is_not_stale(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    path = tmp_path / "model.safetensors"
+    weights = {"large.weight": rng.standard_normal((1024, 1024)), "small.weight": rng.standard_normal((64, 64))}
+    path.write_bytes(safetensors_bytes({name: array.astype(np.float32) for name, array in weights.items()}))
+
+    def told(result: ww_static.Result) -> list[str]:
+        return [one.where or "" for one in result.finding_rows if one.code == "WW090"]
+
+    accepted = [Suppression(code=code, tensor=tensor, reason="r") for code in ("WW101", "WW203", "WW204") for tensor in ("large.*", "small.*")]  # fmt: skip
+    policy = Policy(profile="fast", suppress=tuple(accepted))
+    assert told(ww_static.audit(path, policy=policy)) == [
+        "suppression of WW101, model '*', tensor 'large.*'",  # its values were read
+        "suppression of WW101, model '*', tensor 'small.*'",
+        "suppression of WW203, model '*', tensor 'small.*'",
+    ]
+    analysed = ww_static.analyze(path, layers="small.*")
+    without = Policy(suppress=(Suppression(code="WW204", tensor="small.*", reason="r"),))
+    assert told(ww_static.audit(analysed, policy=without)) == []
+    randomized = ww_static.analyze(path, layers="small.*", metrics=("default", "randomize"))
+    assert told(ww_static.audit(randomized, policy=without)) == ["suppression of WW204, model '*', tensor 'small.*'"]
 
 
 def test_too_little_coverage_is_an_error_even_when_unread_tensors_are_accepted() -> None:

@@ -72,7 +72,7 @@ def judge(
     found = [suppressions.suppressed(one, policy, today) for evidence in models for one in _of_model(evidence, policy)]
     if policy.severity("WW090") != "off":
         nothing = Evidence(None, None, ())
-        stale = suppressions.stale(policy, models, found, today)
+        stale = suppressions.stale(policy, models, found, today, parameters)
         found += [_row(nothing, RULES["WW090"], one, policy.severity("WW090")) for one in stale]
     if baseline is not None:
         found = baselines.marked(
