@@ -159,7 +159,17 @@ FLOORS = (
     ("against",),
     ("auditing",),
     ("pairs.trending", "commands.runs"),
-    ("commands.laws", "commands.transforms", "commands.compare", "commands.audit", "commands.policy", "commands.rules"),
+    (
+        "commands.laws",
+        "commands.transforms",
+        "commands.compare",
+        "commands.audit",
+        "commands.analyze",
+        "commands.readers",
+        "commands.about",
+        "commands.policy",
+        "commands.rules",
+    ),
     ("cli", "testing"),
     ("__main__",),
 )
