@@ -60,7 +60,7 @@ FLOORS = (
     ("rules.relations",),
     ("rules.catalogue", "rules.telling"),
     ("policies.policy",),
-    ("policies.gate", "policies.suppressions", "policies.loading"),
+    ("policies.gate", "policies.suppressions", "policies.loading", "policies.audited"),
     ("policies.baselines",),
     ("policies.judgement", "policies.stored", "policies.discovery", "policies.effective", "policies.template"),
     ("policies.standing",),

@@ -182,4 +182,16 @@ def test_a_policy_names_no_baseline_in_the_audited_folder(folder: Path, tmp_path
     )
     assert beside == str(folder / "audit.json")
     inside.unlink()
+    (folder / "away").mkdir()
+    inside.symlink_to(folder / "audit.json")  # out of the audited folder
+    (folder / "model" / "to").symlink_to(folder / "away")
+    (folder / "away" / "b.json").symlink_to(folder / "audit.json")
+    (tmp_path / "over.json").symlink_to(inside)
+    for path in (inside, folder / "model" / "to" / "b.json", tmp_path / "over.json"):
+        with pytest.raises(UsageError, match="keep it elsewhere, or name it yourself"):
+            stored.chosen(None, False, Policy(baseline=str(path)), [str(folder / "model")])
+    with pytest.raises(UsageError, match="keep it elsewhere, or name it yourself"):
+        audit(ww_static.analyze(folder / "model"), policy=Policy(baseline=str(inside)))
+    inside.unlink()
+    (folder / "model" / "to").unlink()
     assert stored.chosen(None, False, Policy(), [str(folder)]) is None  # though one lies there

@@ -78,7 +78,7 @@ def audit(
         FormatError: the baseline is a model that cannot be read.
     """
     chosen = Policy() if policy is None else verified(policy) if isinstance(policy, Policy) else load(os.fspath(policy))
-    named = [] if isinstance(paths, Result) else paths_of(paths)
+    named = [one.root for one in paths.sources if one.root is not None] if isinstance(paths, Result) else paths_of(paths)
     options = options_of(chosen.profile, texts(metrics), seed)
     asked = paths.parameters if isinstance(paths, Result) else json.loads(options.canonical())
     before = baseline_of(None if baseline is None else os.fspath(baseline), False, chosen, named, asked, strict)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Iterator, Sequence
 
 from ww_static.errors import UsageError
 from ww_static.policies import loading
+from ww_static.policies.audited import folder_around
 from ww_static.policies.policy import Policy
 
 NAME = "ww-static.toml"
@@ -33,12 +33,12 @@ def chosen(named: str | None, start: str | None, audited: Sequence[str] = ()) ->
     if path is None:
         return Policy()
     shown = os.path.relpath(path, start)
-    for folder in _folders(audited):
-        if any(_inside(one, folder) for one in (path, os.path.realpath(path))):
-            raise UsageError(
-                f"the policy '{shown}' lies inside '{folder}', which is to be audited: whoever made that folder could silence "
-                f"every finding with it; obey it with --policy {shown}, or use none with --no-config"
-            )
+    folder = folder_around(path, audited)
+    if folder is not None:
+        raise UsageError(
+            f"the policy '{shown}' lies inside '{folder}', which is to be audited: whoever made that folder could silence "
+            f"every finding with it; obey it with --policy {shown}, or use none with --no-config"
+        )
     return loading.load(path, shown=shown)
 
 
@@ -65,16 +65,3 @@ def _upwards(folder: str) -> Iterator[str]:
         if above == folder or os.path.lexists(os.path.join(folder, ".git")):
             return
         folder = above
-
-
-def _folders(audited: Sequence[str]) -> Iterator[str]:
-    """The folders among what is to be audited."""
-    for one in audited:
-        if "\0" not in one:
-            paths = [one] if os.path.lexists(one) or not glob.has_magic(one) else glob.glob(one)
-            yield from (path for path in paths if os.path.isdir(path))
-
-
-def _inside(path: str, folder: str) -> bool:
-    real = os.path.realpath(folder)
-    return os.path.commonpath([path, real]) == real

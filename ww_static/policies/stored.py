@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ww_static.errors import UsageError, escape
+from ww_static.policies.audited import folder_around
 from ww_static.policies.baselines import Baseline
 from ww_static.policies.policy import Policy
 from ww_static.rows import SCHEMA_VERSION, FileRow, FindingRow, LayerRow
@@ -64,18 +64,13 @@ def chosen(named: str | None, without: bool, policy: Policy, paths: Sequence[str
     if policy.baseline is None or without:
         return None
     path = os.path.join(os.path.dirname(policy.source or ""), policy.baseline)
-    for tree in (one for path in paths for one in (path, *glob.glob(path)) if os.path.isdir(one)):
-        if _is_below(path, tree):
-            raise UsageError(
-                f"the policy names the baseline '{escape(path)}', which lies in the audited folder '{escape(tree)}', where whoever made the "
-                "models may have put it; keep it elsewhere, or name it yourself: --baseline PATH"
-            )
+    folder = folder_around(path, paths)
+    if folder is not None:
+        raise UsageError(
+            f"the policy names the baseline '{escape(path)}', which lies in the audited folder '{escape(folder)}', where whoever made the "
+            "models may have put it; keep it elsewhere, or name it yourself: --baseline PATH"
+        )
     return path
-
-
-def _is_below(path: str, folder: str) -> bool:
-    real, tree = os.path.realpath(path), os.path.realpath(folder)
-    return os.path.commonpath([real, tree]) == tree
 
 
 def refuse_other_options(baseline: Baseline, parameters: Mapping[str, Any]) -> None:
