@@ -221,7 +221,8 @@ def test_unreadable_files_exit_3_with_one_line(tmp_path: Path) -> None:
     assert [row["status"] for row in document["layers"]] == ["error"]
     jsonschema.validate(document, schema.document_schema())
     missing = run("analyze", tmp_path / "missing.safetensors")
-    assert (missing.returncode, missing.stderr) == (3, f"{tmp_path}/missing.safetensors: io_error: no such file or directory\n")
+    words = "io_error: no such file or directory; check the path: a relative one begins in the current folder"
+    assert (missing.returncode, missing.stderr) == (3, f"{tmp_path}/missing.safetensors: {words}\n")
     assert run("readers", "check", tmp_path / "missing.safetensors").returncode == 3
 
 

@@ -29,6 +29,7 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0
 _MOST_LINKS = 8
 _MOST_UNPACKED = 2**22  # codes of a packed tensor that are unpacked for a window much smaller than that
 _LFS = b"version https://git-lfs.github.com/spec/"
+_CHECK = "; check the path: a relative one begins in the current folder"
 _BLOB = re.compile(r"(\.\./)+blobs/[0-9A-Za-z]+")
 
 
@@ -163,7 +164,8 @@ def _regular(descriptor: int, where: str, subject: str = "") -> int:
 
 def io_error(error: OSError, where: str = "") -> FormatError:
     """`error` of the operating system as one of ours."""
-    return FormatError("io_error", where, (error.strerror or str(error)).lower())
+    remedy = _CHECK if isinstance(error, FileNotFoundError) and not where else ""
+    return FormatError("io_error", where, (error.strerror or str(error)).lower() + remedy)
 
 
 def refuse_stand_in(head: bytes) -> None:
