@@ -116,7 +116,7 @@ def _evidence(
     model: str | None, rows: Sequence[LayerRow], findings: Sequence[FindingRow], files: Sequence[FileRow]
 ) -> Evidence:
     shown = [row.file for row in files] + [row.file for row in rows]
-    return Evidence(model, shown[0] if shown else None, tuple(rows), tuple(findings), tuple(files))
+    return Evidence(model, shown[0] if shown else None, tuple(rows), tuple(findings))
 
 
 def _of_model(evidence: Evidence, policy: Policy) -> list[FindingRow]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ww_static.rows import FileRow, FindingRow, LayerRow
+from ww_static.rows import FindingRow, LayerRow
 
 Severity = Literal["error", "warn", "info", "off"]
 Outcome = Literal["violation", "unreadable", "inconclusive", "internal_error"]
@@ -51,7 +51,6 @@ class Evidence:
         file: as results show it.
         rows: its layer rows, or the one row of a model that could not be read.
         findings: what the readers and the values gave away.
-        files: its files.
         before: the rows of the model in the baseline; None without a baseline, where it does not have the model, or where one of
             the two could not be read.
         comparable: whether the numbers before were computed with the same options.
@@ -64,7 +63,6 @@ class Evidence:
     file: str | None
     rows: tuple[LayerRow, ...]
     findings: tuple[FindingRow, ...] = ()
-    files: tuple[FileRow, ...] = ()
     before: tuple[LayerRow, ...] | None = None
     comparable: bool = True
     disputes: tuple[str, ...] = ()
