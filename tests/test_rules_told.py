@@ -45,11 +45,16 @@ def test_a_rule_that_needs_a_spectrum_says_of_which_matrices_the_fast_profile_ta
     assert "from profile  full" in printed(capsys, "rules", "explain", "WW204")
 
 
+@pytest.mark.parametrize("word", ["ww101", "Ww101", "non-finite", "Non-Finite"])
+def test_a_rule_is_explained_by_its_code_in_any_case_and_by_its_name(capsys: pytest.CaptureFixture[str], word: str) -> None:
+    assert printed(capsys, "rules", "explain", word) == printed(capsys, "rules", "explain", "WW101")
+
+
 @pytest.mark.parametrize(
     ("code", "hint"),
     [
         ("WW110", "did you mean WW210 (aggregate)?"),
-        ("ww101", "did you mean WW101 (non-finite)?"),
+        ("all-zeros", "did you mean WW102 (all-zero)?"),
         ("non-finit", "did you mean WW101 (non-finite)?"),
         ("?", ""),
     ],

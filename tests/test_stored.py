@@ -103,6 +103,7 @@ def test_the_command_writes_reads_and_refuses_baselines(folder: Path, capsys: py
         (("--baseline", written, "--no-baseline"), "leave one of them out"),
         (("--write-baseline", folder / "b.parquet"), "ends in something else than .json"),
         (("--write-baseline", folder / "gone" / "b.json"), "there is no folder"),
+        (("--strict",), "--strict is about a baseline, and there is none; name one with --baseline PATH"),
         (("--baseline", folder / "gone.json"), "cannot be read: No such file"),
     ):
         code, out, err = here(capsys, model, *arguments)

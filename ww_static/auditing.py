@@ -64,7 +64,7 @@ def audit(
         policy: a file, or what one makes; None for the defaults. No file is searched for.
         baseline: what to compare with: an earlier result (the JSON document of an audit or an analysis, or a layers table as Parquet), or
             one older model (any other file, or a folder), which is then analysed, too, and in the profile ``full`` compared view by view.
-        strict: a baseline of other options, or of another major version, is an error.
+        strict: a baseline of other options, or of another major version, is an error; so is none.
         metrics: groups of columns beside those of the profile, for instance ``bootstrap``, which gives drift of alpha an interval.
         exclude: shell globs on paths below a folder that are left out.
         seed, jobs, max_memory, readers, limits, timeout, time_budget, executor, progress: as for `analyze`.
@@ -107,12 +107,16 @@ def baseline_of(
         named: the path, when the command names one.
         without: whether one of the policy is passed over.
         policy, paths, parameters: of the run.
-        strict: refuse one of other options.
+        strict: refuse one of other options, and none.
 
     Raises:
         UsageError: it is none, or may not be used.
     """
     path = stored.chosen(named, without, policy, paths)
+    if strict and path is None:
+        raise UsageError(
+            "--strict is about a baseline, and there is none; name one with --baseline PATH, or leave --strict out"
+        )
     if path is None or stored.is_model(path):
         return path
     baseline = stored.read(path)

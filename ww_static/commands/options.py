@@ -292,7 +292,8 @@ NoBaselineOption = Annotated[bool, typer.Option("--no-baseline", help="Use no ba
 StrictOption = Annotated[
     bool,
     typer.Option(
-        "--strict", help="A baseline of other options or of another major version is an error, before anything is read."
+        "--strict",
+        help="A baseline of other options or of another major version, or none, is an error, before anything is read.",
     ),
 ]
 ExcludeOption = Annotated[

@@ -43,7 +43,9 @@ def list_rules(output_format: RuleFormatOption = RuleFormat.TEXT) -> None:
 
 @rules_app.command("explain")
 def explain_rule(
-    code: Annotated[str, typer.Argument(metavar="CODE", help="Of the rule, for instance WW101.")],
+    code: Annotated[
+        str, typer.Argument(metavar="CODE", help="Of the rule, for instance WW101; or its name, for instance non-finite.")
+    ],
     output_format: RuleFormatOption = RuleFormat.TEXT,
 ) -> None:
     """One rule in full: formula, settings, how it may be wrong, what to do about a finding.
@@ -54,9 +56,9 @@ def explain_rule(
     import json
 
     from ww_static.rules import telling
-    from ww_static.rules.catalogue import rule_of
+    from ww_static.rules.catalogue import rule_meant
 
-    rule = rule_of(code)
+    rule = rule_meant(code)
     if output_format is RuleFormat.JSON:
         print(json.dumps(telling.document(rule), indent=1))
     else:

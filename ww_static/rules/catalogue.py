@@ -18,6 +18,17 @@ _ALL = (*FILE_RULES, *BOOKKEEPING_RULES, *VALUE_RULES, *RELATION_RULES, *SPECTRA
 RULES: dict[str, Rule] = {rule.code: rule for rule in sorted(_ALL, key=lambda rule: rule.code)}
 
 
+def rule_meant(word: str) -> Rule:
+    """The rule of a code in any case, or of a name.
+
+    Raises:
+        UsageError: there is none; the message names the nearest.
+    """
+    named = {rule.name: rule.code for rule in RULES.values()}
+    code = named.get(word.lower(), word.upper())
+    return RULES[code] if code in RULES else rule_of(word)
+
+
 def rule_of(code: str) -> Rule:
     """The rule of a code.
 
