@@ -119,3 +119,32 @@ def test_the_rank_of_a_large_matrix_is_seen_without_its_spectrum(tmp_path: Path)
     result = audited([path])
     assert {row.reason for row in result.rows} == {"profile"}
     assert [(code, name) for _, code, name in errors(result)] == [("WW104", "low.weight")]
+
+
+@pytest.mark.parametrize("profile", ["fast", "full"])
+def test_infinity_among_zeros_is_an_error_of_every_weight(tmp_path: Path, profile: str) -> None:
+    matrix, vector = np.zeros((224, 112), np.float32), np.zeros(112, np.float32)
+    matrix[3, 5] = vector[3] = np.inf
+    path = tmp_path / "infinite.safetensors"
+    path.write_bytes(
+        safetensors_bytes({"a.norm.weight": vector, "a.weight": matrix, "fft.weight": matrix, "attn_mask": matrix})
+    )
+    result = audited([path], profile)
+    found = {(row.code, row.name) for row in result.finding_rows if row.severity == "error"}
+    assert found == {("WW101", "a.norm.weight"), ("WW101", "a.weight"), ("WW101", "fft.weight")}
+    assert result.exit_code == 1
+
+
+def test_nan_in_either_part_of_a_complex_number_is_seen_whatever_the_name(tmp_path: Path) -> None:
+    cis = np.ones(64, np.complex64)
+    cis.imag[3], cis.real[5], cis.imag[7] = np.nan, np.inf, -np.inf
+    names = ("a.freqs_cis", "a.bias", "optimizer.w", "a.weight")
+    model = {name: ("C64", (8, 8), cis.tobytes()) for name in names}
+    path = tmp_path / "complex.safetensors"
+    path.write_bytes(safetensors_bytes({**model, "sound.freqs_cis": ("C64", (64,), np.ones(64, np.complex64).tobytes())}))
+    result = audited([path])
+    assert {row.name: (row.n_nan, row.n_inf, row.mean) for row in result.rows} == {
+        "sound.freqs_cis": (0, 0, None),
+        **dict.fromkeys(names, (1, 2, None)),
+    }
+    assert {row.name for row in result.finding_rows if row.code == "WW101"} == set(names)

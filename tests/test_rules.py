@@ -84,6 +84,11 @@ POSITIVE: dict[str, list[tuple[tuple[LayerRow, ...], tuple[FindingRow, ...]]]] =
         ((vector(n_inf=1),), ()),
         ((row(n_inf=180_000, abs_max=None, min=None, max=None, has_esd=False),), ()),
         ((vector(n_nan=300, abs_max=None, kind="buffer"),), ()),
+        ((row(n_inf=1000, abs_max=0.0, status="failed", reason="nonfinite", has_esd=False),), ()),
+        ((row(n_inf=1000, abs_max=0.0, status="failed", reason="nonfinite", has_esd=False, kind="buffer"),), ()),
+        ((unseen(n_inf=1, abs_max=0.0),), ()),
+        ((unseen(n_inf=1, abs_max=0.0, kind="buffer", reason="fixed_transform"),), ()),
+        ((vector(n_inf=1, abs_max=0.0),), ()),
     ],
     "WW102": [
         ((row(min=0.0, max=0.0, abs_max=0.0, reason="zero_matrix"),), ()),
@@ -107,7 +112,6 @@ POSITIVE: dict[str, list[tuple[tuple[LayerRow, ...], tuple[FindingRow, ...]]]] =
 NEGATIVE: dict[str, list[tuple[LayerRow, ...]]] = {
     "WW101": [
         (vector(n_inf=190, abs_max=0.0, kind="buffer"),),
-        (row(n_inf=1000, abs_max=0.0, status="failed"),),
         (vector(n_inf=1, numel=1, abs_max=None, reader="onnx", kind="scale"),),
     ],
     "WW102": [(vector(abs_max=0.0, reason="one_dimensional"),), (skipped("buffer", name="b", abs_max=0.0),)],

@@ -52,7 +52,7 @@ from ww_static.spectral.minor import Minor
 from ww_static.spectral.missing import Missing
 from ww_static.spectral.randomized import Randomized
 from ww_static.spectral.stacked import stacked_bytes, stacked_spectra
-from ww_static.spectral.statistics import Moments, merged, moments
+from ww_static.spectral.statistics import Moments, merged, moments, nonfinite
 from ww_static.spectral.steps import squared_steps
 from ww_static.spectral.vectors import Vectors
 
@@ -78,11 +78,13 @@ def survey(checkpoint: OpenCheckpoint, spec: TensorSpec) -> Survey:
             values = dtypes.widen(block, reading.value_dtype(spec))
             total = merged(total, moments(values))
             minor.take(values)
+        else:
+            total = merged(total, nonfinite(block))
         if spec.encoding == "quantized" and len(steps):
             steps += squared_steps(dtypes.widen(stored, reading.value_dtype(spec))) * (stored.size / math.prod(spec.shape))
     step = float(steps.max()) if spec.encoding == "quantized" and len(steps) else None
     sample = minor.rank(dtypes.storage_dtype(spec.dtype).spacing)
-    return Survey(digest.hexdigest(), total if numbers else None, (), step, rounding, sample)
+    return Survey(digest.hexdigest(), total, (), step, rounding, sample)
 
 
 def memory_needed(view: LayerView, backend: str = lapack.NUMPY, precision: str = "exact") -> int:

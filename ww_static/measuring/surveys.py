@@ -16,7 +16,7 @@ class Survey:
 
     Attributes:
         content_hash: sha256 of dtype, shape and little-endian row-major stored values; None when it was not read.
-        moments: counts and central sums; None for complex numbers, and for a product of factors.
+        moments: counts and central sums; of complex numbers only how many are NaN or infinite. None for a product of factors.
         factors: of a product s B A: the surveys of A and B.
         squared_step: of a quantized weight: mean squared distance of its levels, or less.
         squared_rounding: of a tensor that two models make: the mean squared rounding of its elements, both tensors together.

@@ -49,12 +49,16 @@ def _is_finite(row: LayerRow) -> bool:
     return not (row.n_nan or row.n_inf)
 
 
+def _is_buffer(row: LayerRow) -> bool:
+    """Whether a tensor is no weight; a word such as ``fft`` in its name does not make it one."""
+    return row.kind == "buffer" and row.reason != "fixed_transform"
+
+
 def _is_mask(row: LayerRow) -> bool:
     """Whether a tensor is a mask of zeros and infinities, or an infinite constant: a buffer, or a scalar of a graph."""
-    if row.n_nan:
-        return False
-    constant = row.kind == "buffer" or (row.numel == 1 and row.reader == "onnx")
-    return row.abs_max == 0 or (row.abs_max is None and constant)
+    constant = _is_buffer(row) or (row.numel == 1 and row.reader == "onnx")
+    real = row.dtype not in ("C64", "C128")  # of which nothing else is known
+    return constant and real and not row.n_nan and not row.abs_max and row.status != "failed"
 
 
 def _nonfinite(evidence: Evidence, _: Setting) -> Iterable[Found]:
@@ -151,7 +155,7 @@ def _below_noise(evidence: Evidence, _: Setting) -> Iterable[Found]:
 
 VALUE_RULES = (
     Rule("WW101", "non-finite", "A tensor holds NaN or infinity",
-         "n_nan + n_inf > 0, unless the tensor is a mask: no NaN, and all finite elements zero (or none finite, in a buffer or a scalar of a graph)",
+         "n_nan + n_inf > 0, unless the tensor is a mask: a buffer, or a scalar of a graph, without NaN, whose finite elements are all zero",
          "A table may hold infinity on purpose.", "Fetch the file again; if it is the same, the training diverged.", Setting, _nonfinite),
     Rule("WW102", "all-zero", "All elements of a matrix are zero", "abs_max = 0 of a matrix, or lambda_max = 0 of a part or of an adapter's product",
          "A branch may be switched off on purpose; an adapter is zero before its training.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the record itself is read where numpy is not loaded
     import numpy as np
@@ -74,6 +74,14 @@ def moments(block: NDArray[np.float64]) -> Moments:
         mean = low if low == high else float(x.mean())
         m2, m3, m4 = _central_sums(x, mean)
     return Moments(count, len(x), zeros, nans, infinities, low, high, mean, m2, m3, m4)
+
+
+def nonfinite(block: NDArray[Any]) -> Moments:
+    """Only the counts of elements that are NaN or infinite in either part, of one block of complex numbers."""
+    import numpy as np
+
+    nan = np.isnan(block)
+    return Moments(block.size, nans=int(nan.sum()), infinities=int((np.isinf(block) & ~nan).sum()))
 
 
 def _central_sums(x: NDArray[np.float64], mean: float) -> tuple[float, float, float]:
