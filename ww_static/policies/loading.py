@@ -139,10 +139,9 @@ def _bytes(path: str, shown: str) -> bytes:
 def _unread(path: str, error: FormatError) -> str:
     if "\0" not in path and os.path.isdir(path):
         return "is a directory; name the file in it"
-    missing = isinstance(error.__cause__, FileNotFoundError)
-    return f"{error.problem}; " + (
-        "`ww-static policy init -o FILE` writes one" if missing else "a policy is a regular file that can be read"
-    )
+    if isinstance(error.__cause__, FileNotFoundError):
+        return "no such file or directory; `ww-static policy init -o FILE` writes one"
+    return f"{error.problem}; a policy is a regular file that can be read"
 
 
 def checked(document: Mapping[str, Any], shown: str, root: str) -> Policy:
