@@ -168,7 +168,9 @@ def test_a_rule_leaves_its_neighbours_alone(code: str) -> None:
 
 
 def test_a_rule_names_the_tensor_that_is_wrong() -> None:
-    assert [one.name for one in found("WW106", *layers(0.05, 0.05, 50.0, 0.06))] == ["layers.2.mlp.weight"]
+    assert [(one.name, one.metric, one.value) for one in found("WW106", *layers(0.05, 0.05, 50.0, 0.06))] == [
+        ("layers.2.mlp.weight", None, 50.0)
+    ]
     assert [one.name for one in found("WW107", SOUND, TWIN)] == [TWIN.name]
     assert [one.part for one in found("WW102", row(part="whole"), row(part="expert_1", reason="zero_matrix"))] == ["expert_1"]
     assert [one.name for one in found("WW105", SOUND, replace(SPIKED, name="b"))] == ["b"]

@@ -128,10 +128,10 @@ def _begins_elsewhere(old: LayerRow, new: LayerRow, settings: AlphaDrift) -> boo
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A norm before and now, and the row that shows it now."""
+    """A norm before and now, and the row that shows it now; without a column it is the length of the stored values."""
 
     row: LayerRow
-    metric: str
+    metric: str | None
     old: float
     new: float
 
@@ -162,7 +162,7 @@ def _norm(evidence: Evidence, settings: NormDrift) -> Iterable[Found]:
         return
     worst: dict[str | None, _Change] = {}
     lengths = [(new, _length(old), _length(new)) for old, new in _shared(evidence)]
-    changes = [_Change(row, "frob_norm", old, new) for row, old, new in lengths if old is not None and new is not None]
+    changes = [_Change(row, None, old, new) for row, old, new in lengths if old is not None and new is not None]
     for old, new in _views(evidence):
         changes += _norms_of(old, new)
     for one in changes:
@@ -171,7 +171,8 @@ def _norm(evidence: Evidence, settings: NormDrift) -> Iterable[Found]:
             worst[one.row.name] = one
     for one in worst.values():
         limit = one.old * (1 + math.copysign(settings.tolerance, one.new - one.old))
-        yield found_in(one.row, f"{one.metric} {one.new:.4g} was {one.old:.4g}", metric=one.metric, value=one.new, limit=limit)
+        words = f"{one.metric or 'Frobenius norm'} {one.new:.4g} was {one.old:.4g}"
+        yield found_in(one.row, words, metric=one.metric, value=one.new, limit=limit)
 
 
 def _names(evidence: Evidence, _: Setting) -> Iterable[Found]:

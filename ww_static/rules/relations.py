@@ -57,7 +57,7 @@ def _outliers(evidence: Evidence, settings: ScaleOutlier) -> Iterable[Found]:
                 factor = 10 ** abs(decades)
                 message = f"its root mean square {_rms(row):.4g} is {factor:.4g} times as {'large' if decades > 0 else 'small'} as is usual among {len(group)} tensors of its role"  # fmt: skip
                 limit = 10 ** (middle + math.copysign(settings.max_decades, decades))
-                yield found_in(row, message, metric="std", value=_rms(row), limit=limit)
+                yield found_in(row, message, value=_rms(row), limit=limit)  # of no column
 
 
 def _may_repeat(row: LayerRow) -> bool:

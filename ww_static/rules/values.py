@@ -164,7 +164,7 @@ VALUE_RULES = (
          "A table may be constant on purpose.", "Look at how the file was saved.", Setting, _constant),
     Rule("WW104", "rank-collapse", "A matrix has almost no rank",
          "matrix_rank, or erank_sigma = exp(-sum p ln p) with p = sigma/sum sigma, below max(min_rank_share num_evals, 1.5); "
-         "the second sees a low rank that rounding to float32 or bfloat16 hides from the first, and is not asked where a huge element (WW105) holds most of it. Where a profile takes no spectrum: rank_sample < 64 min_rank_share, unless half of the elements are zero. Products of adapters are not judged",
+         "the second sees a low rank that rounding to float32 or bfloat16 hides from the first, and is not asked where a huge element holds most of it: where the ratio of WW105 is above its default, whatever a policy says of WW105. Where a profile takes no spectrum: rank_sample < 64 min_rank_share, unless half of the elements are zero. Products of adapters are not judged",
          "A matrix may be the product of two small ones by construction.",
          "Look at the training; suppress it where it is meant.", RankCollapse, _collapsed, spectrum="also"),
     Rule("WW105", "extreme-elements", "Single elements are far larger than all others",
