@@ -392,7 +392,8 @@ def test_an_early_interruption_is_quiet(evil: Path, command: str) -> None:
         time.sleep(moment)
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=60)
-        if "import site" in said or "import runpy" in said or process.returncode == -signal.SIGINT:  # the interpreter itself had not begun
+        not_begun = "import site" in said or "import runpy" in said  # the interpreter itself
+        if not_begun or process.returncode == -signal.SIGINT:
             continue
         assert "Traceback" not in said, (moment, said)
         assert process.returncode in (0, 130), (moment, said)
