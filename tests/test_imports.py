@@ -55,7 +55,7 @@ FLOORS = (
     ("dtypes", "rows", "options", "listing", "transforms.transform", "seeding", "outputs.texts"),
     ("protocol",),
     ("storage", "layout.adapter", "specimens", "transforms.placement"),
-    ("rules.rule",),
+    ("rules.rule", "strays"),
     ("rules.files", "rules.values", "rules.spectra", "rules.drift", "rules.aggregates", "rules.bookkeeping"),
     ("rules.relations",),
     ("rules.catalogue", "rules.telling"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,8 @@ import pytest
 
 import ww_static
 from support import safetensors_bytes
-from ww_static import models
+from ww_static import models, strays
+from ww_static.auditing import audit
 
 
 def _tree(root: Path, *files: str) -> Path:
@@ -89,6 +93,44 @@ def test_files_of_other_formats_beside_a_model_are_named_not_opened(tmp_path: Pa
     assert source.beside == ("model.gguf", "pytorch_model.bin")
 
 
+def test_serialized_models_beside_a_model_are_named_whatever_their_suffix_is(tmp_path: Path) -> None:
+    suffixes = [".pkl", ".pickle", ".joblib", ".dill", ".pb", ".tar", ".nemo", ".mar", ".zip", ".PKL"]
+    _tree(tmp_path, "model.safetensors", "checkpoint.pth.tar", *(f"x{suffix}" for suffix in suffixes))
+    (source,) = models.locate([os.fspath(tmp_path)])
+    assert set(source.beside) == {"checkpoint.pth.tar", *(f"x{suffix}" for suffix in suffixes)}
+
+
+def test_files_whose_names_say_nothing_are_told_by_their_first_bytes(tmp_path: Path) -> None:
+    _tree(tmp_path, "model.safetensors", "README", "README.md", "LICENSE", "empty", "vocab.txt", "image.png")
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "image.png").write_bytes(b"\x89PNG")
+    pickles = {f"state.{protocol}": pickle.dumps([1.0], protocol) for protocol in (2, 3, 4, 5)}
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("archive/data.pkl", b"")
+    for name, content in {**pickles, "weights": pickles["state.4"], "model.pt.bak": archive.getvalue()}.items():
+        (tmp_path / name).write_bytes(content)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "away").symlink_to("/etc/hostname")  # it leads out of the folder: nobody has looked
+    (source,) = models.locate([os.fspath(tmp_path)])
+    assert set(source.beside) == {*pickles, "weights", "model.pt.bak", "away"}
+
+
+def test_objects_of_git_are_not_looked_into(tmp_path: Path) -> None:
+    _tree(tmp_path, "model.safetensors", ".git/lfs/objects/ab")
+    (tmp_path / ".git/lfs/objects/ab").write_bytes(pickle.dumps(1))
+    assert models.locate([os.fspath(tmp_path)])[0].beside == ()
+
+
+def test_more_files_than_are_looked_into_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strays, "MOST_LOOKED_INTO", 2)
+    _tree(tmp_path, "model.safetensors", "a", "b", "c")
+    error = next(source.error for source in models.found(os.fspath(tmp_path)) if source.error is not None)
+    assert (error.category, error.problem) == (
+        "limit", "3 files have names that say nothing, and 2 were looked into; leave some out with --exclude",
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "files",
     [
@@ -114,11 +156,46 @@ def test_a_folder_without_models_is_itself_the_source(tmp_path: Path) -> None:
     assert _shown(tmp_path / "empty") == [("empty", "empty")]
 
 
-def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
-    _tree(tmp_path, "inside/a.safetensors")
-    (tmp_path / "inside" / "up").symlink_to("..")
-    (tmp_path / "inside" / "again").symlink_to(".")
-    assert _shown(tmp_path / "inside") == [("a.safetensors", "a")]
+def test_links_to_folders_are_not_followed_and_told_where_they_lead_out(tmp_path: Path) -> None:
+    _tree(tmp_path, "inside/a.safetensors", "inside/sub/b.safetensors", "outside/bad.safetensors")
+    for name, target in {"again": ".", "latest": "sub", "unet": "../outside", "up": "..", "gone": "../nowhere"}.items():
+        (tmp_path / "inside" / name).symlink_to(target)
+    sources = models.found(os.fspath(tmp_path / "inside"))
+    told = {source.shown: source.error.category for source in sources if source.error is not None}
+    assert told == {"unet": "unsafe_link", "up": "unsafe_link"}
+    assert {source.shown for source in sources} == {"a.safetensors", "sub/b.safetensors", "unet", "up"}
+    assert {source.shown for source in models.found(os.fspath(tmp_path / "inside"), None, ["u*"])} == {
+        "a.safetensors",
+        "sub/b.safetensors",
+    }
+
+
+def test_a_link_to_a_folder_elsewhere_is_never_clean(tmp_path: Path) -> None:
+    content = safetensors_bytes({"w.weight": np.random.default_rng(0).standard_normal((24, 16)).astype(np.float32)})
+    for folder in ("models", "outside"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "m.safetensors").write_bytes(content)
+    (tmp_path / "models" / "unet").symlink_to("../outside")
+    result = audit(tmp_path / "models")
+    assert [(row.code, row.file) for row in result.finding_rows] == [("WW006", "unet")]
+    assert result.exit_code == 3
+
+
+def test_files_that_nobody_reads_are_variants_only_where_variants_lie(tmp_path: Path) -> None:
+    _tree(
+        tmp_path,
+        "model.safetensors",
+        "a/b/other-llama.gguf",
+        "original/x.gguf",
+        "deep/onnx/model.gguf",
+        "z/m.safetensors",
+        "z/m.gguf",
+    )
+    sources = {source.shown: source.beside for source in models.found(os.fspath(tmp_path))}
+    assert sources == {
+        "model.safetensors": ("original/x.gguf",), "a/b/other-llama.gguf": (), "deep/onnx/model.gguf": (),
+        "z/m.safetensors": ("z/m.gguf",),
+    }  # fmt: skip
 
 
 def test_a_glob_is_expanded_in_sorted_order(tmp_path: Path) -> None:

@@ -217,7 +217,9 @@ def test_a_setting_out_of_its_range_is_refused(code: str, setting: str, value: f
         msgspec.convert({setting: value}, RULES[code].settings)
 
 
-@pytest.mark.parametrize(("file", "severity"), [("pytorch_model.bin", "warn"), ("old.PT", "warn"), ("model.onnx", None)])
+@pytest.mark.parametrize(
+    ("file", "severity"), [("pytorch_model.bin", "warn"), ("old.PT", "warn"), ("weights", "warn"), ("model.onnx", None)]
+)
 def test_a_variant_that_is_loaded_by_unpickling_is_graver_than_others(file: str, severity: str | None) -> None:
     beside = FindingRow(
         model_id="m", category="duplicate_variant", where=file, message="lies beside the model and was not read"

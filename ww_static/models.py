@@ -11,16 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ww_static import registry, seam, storage
-from ww_static.errors import FormatError
+from ww_static import registry, seam, storage, strays
+from ww_static.errors import FormatError, UnsafeFileError
 from ww_static.registry import ReaderEntry
 
-# Files of a folder that are models by their name, when no reader claims them: they are reported, never left out.
-# A file that is named explicitly is always tried, whatever it is called.
-_MODEL_SUFFIXES = (
-    ".bin", ".ckpt", ".gguf", ".h5", ".hdf5", ".keras", ".msgpack", ".npy", ".npz", ".onnx", ".pdparams", ".pt", ".pth", ".tflite",
-)  # fmt: skip
 _SHARD = re.compile(r"(?P<model>.+)-\d{5}(?P<rest>-of-\d{5}\.\w+)")
+_LAYOUTS = ("flax", "onnx", "openvino", "original", "tf")  # folders of the same model in other formats
+_GIT = f"{os.sep}.git{os.sep}"  # its objects are no files that anybody loads
 _SNAPSHOT = re.compile(r"(/models--[^/]+)/snapshots/[0-9a-zA-Z]+")
 
 
@@ -33,8 +30,8 @@ class Source:
         shown: the file as it appears in results: relative to what the user named, never an absolute path.
         model_id: name of the model, unique in a run.
         root: the folder that was scanned; no link may lead out of it. None for a file that was named itself.
-        beside: files of the same folder or below it that are models by their name and that no reader claims; they are
-            reported.
+        beside: files of the same folder, or of one below it that is named for a format, that are models and that no
+            reader claims; they are reported.
         error: why it cannot even be looked for.
         base: the file of the model that it was made from, when the two are to be read together (`based`).
     """
@@ -112,15 +109,22 @@ def _name(folder: str) -> str:
 
 
 def _in_folder(folder: str, entries: Sequence[ReaderEntry], exclude: Sequence[str]) -> list[Source]:
+    """The models below a folder; a folder without any is itself the source."""
+    sources = _below(_snapshot(folder), entries, exclude)
+    name = os.path.basename(os.path.abspath(folder))
+    return sorted(sources, key=lambda source: source.path) or [Source(folder, name, name)]
+
+
+def _below(root: str, entries: Sequence[ReaderEntry], exclude: Sequence[str]) -> list[Source]:
     """The models below a folder: iterative, sorted, following no link to a folder."""
 
     def is_wanted(entry: os.DirEntry[str]) -> bool:
         shown = os.path.relpath(entry.path, root)
         return not any(fnmatch.fnmatchcase(shown, pattern.rstrip("/")) for pattern in exclude)
 
-    root = _snapshot(folder)
     sources: list[Source] = []
     unread: list[str] = []
+    unknown: list[str] = []
     waiting = [root]
     while waiting:
         here = _snapshot(waiting.pop())
@@ -131,16 +135,40 @@ def _in_folder(folder: str, entries: Sequence[ReaderEntry], exclude: Sequence[st
             sources.append(_closed(here, os.path.relpath(here, root), error))
             continue
         waiting.extend(entry.path for entry in reversed(entries_here) if entry.is_dir(follow_symlinks=False))
+        sources.extend(_not_followed(root, entry.path) for entry in entries_here if _leads_out(root, entry))
         names = [entry.name for entry in entries_here if not entry.is_dir(follow_symlinks=False)]
         claimed = seam.models_among(names, entries)
         sources.extend(_listed(root, os.path.join(here, one.file), one.model or _name(here)) for one in claimed)
         files = {name for one in claimed for name in (one.file, *one.parts)}
-        unread.extend(
-            os.path.join(here, name) for name in names if name.lower().endswith(_MODEL_SUFFIXES) and name not in files
-        )
-    sources = _with_variants(root, sources, unread)
-    name = os.path.basename(os.path.abspath(folder))
-    return sorted(sources, key=lambda source: source.path) or [Source(folder, name, name)]
+        left = [os.path.join(here, name) for name in names if name not in files]
+        unread.extend(path for path in left if strays.is_model(path))
+        unknown.extend(path for path in left if strays.says_nothing(path) and _GIT not in path[len(root) :])
+    looked = unknown[: strays.MOST_LOOKED_INTO]
+    unread.extend(path for path in looked if not os.path.isdir(path) and strays.is_pickle(root, os.path.relpath(path, root)))
+    if len(unknown) > len(looked):
+        sources.append(_too_many(root, len(unknown)))
+    return _with_variants(root, sources, unread)
+
+
+def _leads_out(root: str, entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to a folder that is not listed under its own name."""
+    if not entry.is_symlink() or not os.path.isdir(entry.path):
+        return False
+    inside = os.path.realpath(root)
+    return os.path.commonpath((inside, os.path.realpath(entry.path))) != inside
+
+
+def _not_followed(root: str, path: str) -> Source:
+    """A link to a folder elsewhere: models may be in it."""
+    problem = "a link to a folder outside the scanned one is not followed; name that folder itself, or leave the link out with --exclude"
+    return Source(path, os.path.relpath(path, root), _name(path), error=UnsafeFileError("unsafe_link", "", problem, path))
+
+
+def _too_many(folder: str, count: int) -> Source:
+    """A folder of more files than are looked into: models may be among the others."""
+    problem = f"{count} files have names that say nothing, and {strays.MOST_LOOKED_INTO} were looked into; leave some out with --exclude"
+    name = _name(folder)
+    return Source(folder, name, name, error=FormatError("limit", "", problem, folder))
 
 
 def _closed(folder: str, shown: str, error: OSError) -> Source:
@@ -155,7 +183,8 @@ def _listed(root: str, path: str, model: str) -> Source:
 
 
 def _with_variants(root: str, sources: Sequence[Source], unread: Sequence[str]) -> list[Source]:
-    """The models, and the files that no reader claims: variants of a model in their folder or above it, else models.
+    """The models, and the files that no reader claims: variants of a model in their folder, or in the one
+    above it when theirs is named for a format, else models.
 
     A file that is its own model and cannot be read becomes an error row; nothing is left out in silence.
     """
@@ -164,7 +193,7 @@ def _with_variants(root: str, sources: Sequence[Source], unread: Sequence[str]) 
     places = {os.path.dirname(source.path): number for number, source in shortest}
     for path in unread:
         above = os.path.dirname(path)
-        while above not in places and len(above) > len(root):
+        if above not in places and above != root and os.path.basename(above) in _LAYOUTS:
             above = os.path.dirname(above)
         if above in places:
             owner = result[places[above]]

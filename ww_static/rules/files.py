@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from ww_static import strays
 from ww_static.rows import FindingRow, LayerRow
 from ww_static.rules.rule import Evidence, Found, Info, Outcome, Rule, Setting, Severity, Warn
 
@@ -31,8 +32,6 @@ NOBODYS = {
     "bad_config": "the model is read without what its configuration would have said",
     "hard_link": "caches and package managers make hard links of their own files",
 }
-
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")  # where loading may run code: nobody has looked
 
 
 def _of(code: str) -> Callable[[Evidence, Setting], Iterable[Found]]:
@@ -84,8 +83,7 @@ class Variant(Info, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def _variants(evidence: Evidence, settings: Variant) -> Iterable[Found]:
     for one in _of("WW011")(evidence, settings):
-        is_pickle = (one.where or "").lower().endswith(_PICKLES)
-        yield replace(one, severity=settings.pickle) if is_pickle else one
+        yield replace(one, severity=settings.pickle) if strays.is_unpickled(one.where or "") else one
 
 
 def _categories(code: str) -> str:
