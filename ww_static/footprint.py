@@ -1,8 +1,10 @@
-"""What reading a file takes from this process: descriptors, bytes, memory."""
+"""What reading a file takes from this process: descriptors, bytes, memory, time."""
 
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,3 +39,26 @@ def peak() -> Iterator[list[int]]:
         most[0] = tracemalloc.get_traced_memory()[1] - start
         if not nested:
             tracemalloc.stop()
+
+
+@contextmanager
+def in_time(what: str, seconds: float) -> Iterator[None]:
+    """Ends a call that hangs, where the platform can."""
+
+    def late(number: int, frame: object) -> None:
+        raise TooLateError(f"{what}: not done in {seconds} seconds")
+
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class TooLateError(BaseException):
+    """Not an Exception, so that no reader catches it."""

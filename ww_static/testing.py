@@ -21,10 +21,8 @@ import gc
 import math
 import os
 import pickle
-import signal
 import subprocess
 import sys
-import threading
 import unittest
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -185,7 +183,7 @@ class ReaderSuite:
             os.mkfifo(tmp_path / "fifo")
             bad.append(tmp_path / "fifo")
         for path in bad:
-            with self._in_time(path.name):
+            with footprint.in_time(path.name, self.seconds):
                 assert self._error_of(path) is not None, f"a {path.name} was opened"
 
     # reading
@@ -348,7 +346,7 @@ class ReaderSuite:
     def _survives(self, path: Path, what: str) -> dict[str, NDArray[Any]]:
         """Opens and reads all of it, as far as it can be read; anything but a FormatError is a failure."""
         values: dict[str, NDArray[Any]] = {}
-        with self._in_time(what):
+        with footprint.in_time(what, self.seconds):
             try:
                 with footprint.peak() as peak:
                     checkpoint = self._open(path)
@@ -373,33 +371,11 @@ class ReaderSuite:
             return error
         return None
 
-    @contextmanager
-    def _in_time(self, what: str) -> Iterator[None]:
-        """Ends a call that hangs, where the platform can."""
-
-        def late(number: int, frame: object) -> None:
-            raise _TooLateError(f"{what}: not done in {self.seconds} seconds")
-
-        if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.signal(signal.SIGALRM, late)
-        signal.setitimer(signal.ITIMER_REAL, self.seconds)
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
-
 
 class _Both(OpenCheckpoint):
     """A checkpoint behind the seam, and the same one as the reader gave it."""
 
     direct: Checkpoint
-
-
-class _TooLateError(BaseException):
-    """Not an Exception, so that no reader catches it."""
 
 
 def _head(path: Path) -> bytes:
