@@ -17,11 +17,13 @@ import ww_static
 from support import ROOT, safetensors_bytes
 from test_docs import emitted
 from ww_static.auditing import PROFILES
+from ww_static.policies import gate
 from ww_static.policies.judgement import Judgement, judge
 from ww_static.policies.policy import Policy, Suppression
 from ww_static.rows import FindingRow, LayerRow
 from ww_static.rules.aggregates import Aggregate, Expression
 from ww_static.rules.catalogue import RULES
+from ww_static.rules.files import CODE_OF
 
 TODAY = datetime.date(2026, 11, 22)
 COMMON: dict[str, Any] = {"model_id": "model", "file": "model.safetensors", "kind": "dense", "dtype": "F32"}
@@ -34,6 +36,9 @@ STEEP = LayerRow(name="steep.weight", status="success", has_esd=True, numel=400,
 CODES_OF = LayerRow(name="codes.weight", status="skipped", reason="quantized", numel=400, **COMMON)
 UNDECODED = FindingRow(model_id="model", file="model.safetensors", name="codes.weight", category="quantized", where="tensor 'codes.weight'",
                        message="I8 codes", inconclusive=True)  # fmt: skip
+PICKLE = FindingRow(
+    model_id="model", file="model.pt", category="unsafe_pickle", where="data.pkl", message="posix.system", inconclusive=True
+)
 CUT = LayerRow(model_id="cut", file="cut.safetensors", status="error", category="truncated", message="12 bytes for 96")
 POINTER = LayerRow(model_id="lfs", file="lfs.safetensors", status="error", category="lfs_pointer", message="a pointer")
 BUG = LayerRow(model_id="bug", file="bug.safetensors", status="error", category="internal_error", message="KeyError")
@@ -45,6 +50,7 @@ OUTCOMES: dict[str, tuple[tuple[LayerRow, ...], tuple[FindingRow, ...]]] = {
     "error": ((SOUND, ZERO), ()),
     "inconclusive": ((SOUND, CODES_OF), (UNDECODED,)),
     "inconclusive, error": ((SOUND, ZERO, CODES_OF), (UNDECODED,)),
+    "inconclusive, wrong": ((SOUND,), (PICKLE,)),
     "unreadable": ((SOUND, CUT), ()),
     "unreadable, error": ((SOUND, ZERO, CUT), ()),
     "unreadable, inconclusive": ((SOUND, CODES_OF, CUT), (UNDECODED,)),
@@ -68,6 +74,7 @@ EXPECTED = {
     "error":                       ("0 1 1", "0 1 1", "0 1 1", "0 1 1"),
     "inconclusive":                ("3 3 3", "0 1 0", "3 3 3", "0 1 0"),
     "inconclusive, error":         ("3 3 3", "0 1 1", "3 3 3", "0 1 1"),
+    "inconclusive, wrong":         ("3 3 3", "3 3 3", "3 3 3", "3 3 3"),
     "unreadable":                  ("3 3 3", "3 3 3", "0 1 0", "0 1 0"),
     "unreadable, error":           ("3 3 3", "3 3 3", "0 1 1", "0 1 1"),
     "unreadable, inconclusive":    ("3 3 3", "3 3 3", "3 3 3", "0 1 0"),
@@ -97,6 +104,25 @@ def test_the_exit_code_is_that_of_the_table(outcome: str, place: int, fail_on: s
     found = judged(outcome, fail_on=fail_on, on_unreadable=on_unreadable, on_inconclusive=on_inconclusive)
     assert found.exit_code == int(EXPECTED[outcome][place].split()[FAIL_ON.index(fail_on)])
     assert bool(found.reasons) == bool(found.exit_code)
+
+
+NOBODY_LOOKED = {"WW002", "WW091", "WW210"}
+
+
+def test_only_what_nobody_looked_at_may_be_a_warning() -> None:
+    assert set(gate._UNSEEN_CODES) == NOBODY_LOOKED
+    for category, code in CODE_OF.items():
+        if category in ("internal_error", "lfs_pointer"):
+            continue
+        open_ = Policy(on_unreadable="warn", on_inconclusive="warn")
+        unread = FindingRow(model_id="model", file="model.pt", category=category, message="m", inconclusive=True)
+        found = judge((SOUND,), (unread,), (), open_, TODAY)
+        looked = code != "WW002" and category not in ("nothing_to_analyse", "memory_limit")
+        (one,) = (one for one in found.findings if one.code == code)
+        assert (found.exit_code, one.severity) == ((3, judge((SOUND,), (unread,), (), Policy(), TODAY).findings[0].severity) if looked else (0, "warn")), category  # fmt: skip
+        error = LayerRow(model_id="other", status="error", category=category)
+        unsafe = code in ("WW004", "WW005", "WW006")
+        assert judge((SOUND, error), (), (), open_, TODAY).exit_code == (3 if unsafe else 0), category
 
 
 def test_pointers_of_git_lfs_alone_may_be_a_warning() -> None:

@@ -268,7 +268,10 @@ OnUnreadableOption = Annotated[
 ]
 OnInconclusiveOption = Annotated[
     Unread | None,
-    typer.Option("--on-inconclusive", help="A tensor that could not be analysed: exit code 3, or a warning (default: fail)."),
+    typer.Option(
+        "--on-inconclusive",
+        help="What nobody could look at, not what is wrong: exit code 3, or a warning (default: fail).",
+    ),
 ]
 OnLfsPointersOption = Annotated[
     Unread | None,

@@ -18,18 +18,23 @@ _CODES = {
     "nothing_to_audit": 3,
     "violated": 1,
 }  # the gravest first
+_UNSEEN_CODES = ("WW002", "WW091", "WW210")  # nobody has looked; whatever else is inconclusive is also wrong
+_UNSEEN = ("nothing_to_analyse", "memory_limit")
+_UNSAFE = ("WW004", "WW005", "WW006")  # what a file would do is known, whether or not its weights can be read
 
 
-def softened(category: str | None, outcome: str | None, severity: str, policy: Policy) -> str:
+def softened(code: str | None, category: str | None, outcome: str | None, severity: str, policy: Policy) -> str:
     """The severity of a finding, when what it left unread is to be a warning only."""
-    return "warn" if _accepted(category, outcome, policy) and severity == "error" else severity
+    return "warn" if _accepted(code, category, outcome, policy) and severity == "error" else severity
 
 
-def _accepted(category: str | None, outcome: str | None, policy: Policy) -> bool:
-    """Whether the policy only warns of what a finding left unread."""
+def _accepted(code: str | None, category: str | None, outcome: str | None, policy: Policy) -> bool:
+    """Whether the policy only warns of what a finding left unread: nobody has looked there, and nothing is known to be wrong."""
     if category == "lfs_pointer" and policy.on_lfs_pointers == "warn":
         return True
-    return {"unreadable": policy.on_unreadable, "inconclusive": policy.on_inconclusive}.get(outcome or "") == "warn"
+    if outcome == "inconclusive":
+        return policy.on_inconclusive == "warn" and (code in _UNSEEN_CODES or category in _UNSEEN)
+    return outcome == "unreadable" and policy.on_unreadable == "warn" and code not in _UNSAFE
 
 
 def reasons(findings: Iterable[FindingRow], policy: Policy, models: int, interrupted: bool = False) -> tuple[str, ...]:
@@ -45,7 +50,7 @@ def reason(one: FindingRow, policy: Policy) -> str | None:
         return "internal_error"
     if one.suppressed is not None or one.baseline == "fixed":
         return None
-    if one.outcome in ("unreadable", "inconclusive") and not _accepted(one.category, one.outcome, policy):
+    if one.outcome in ("unreadable", "inconclusive") and not _accepted(one.code, one.category, one.outcome, policy):
         return one.outcome
     grave = LEVELS[one.severity or "info"] >= _LEAST[policy.fail_on]
     return "violated" if grave and one.baseline != "unchanged" else None

@@ -131,7 +131,7 @@ def _of_model(evidence: Evidence, policy: Policy) -> list[FindingRow]:
                 shown = severity if severity != "off" else rule.settings().severity
             elif shown == "off" or (settings.kinds and one.name is not None and kinds.get(one.name) not in settings.kinds):
                 continue
-            found.append(_row(evidence, rule, one, gate.softened(one.category, one.outcome, shown, policy)))
+            found.append(_row(evidence, rule, one, gate.softened(code, one.category, one.outcome, shown, policy)))
     return sorted(found, key=lambda one: (-gate.LEVELS[one.severity or "info"], one.code or ""))
 
 
