@@ -122,6 +122,38 @@ def test_commits_are_in_the_names_only_where_there_are_several(tmp_path: Path) -
     assert set(found(tmp_path / "models--org--one").values()) == {f"{commit}/model" for commit in COMMITS}
 
 
+@pytest.mark.parametrize("name", ["", "hub"])
+def test_what_lies_beside_the_snapshots_of_a_repository_is_told(tmp_path: Path, name: str) -> None:
+    repository = tmp_path / name / "models--org--one"
+    tree(
+        repository, "evil.pt", "sub/evil.safetensors", "snapshots/loose.safetensors", f"snapshots/{COMMITS[0]}/old.safetensors",
+        f"snapshots/{COMMITS[1]}/model.safetensors", ".no_exist/x/adapter_model.safetensors",
+    )  # fmt: skip
+    for stored in ("blobs/00", "refs/main"):
+        (repository / stored).parent.mkdir()
+        (repository / stored).write_bytes(b"\x80\x04")
+    (repository / "refs" / "main").write_text(COMMITS[1])
+    above = f"{repository.name}/" if name else ""
+    inside = f"{above}snapshots/{COMMITS[1]}/" if name else ""
+    sources = models.found(f"{tmp_path / name if name else repository}/")
+    assert {source.shown for source in sources} == {
+        f"{inside}model.safetensors", f"{above}evil.pt", f"{above}sub/evil.safetensors", f"{above}snapshots/loose.safetensors",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["", "hub"])
+def test_a_current_snapshot_without_models_is_told_when_another_has_some(tmp_path: Path, name: str) -> None:
+    for number, files in enumerate((("model.safetensors",), ("README.md",))):
+        tree(tmp_path / name / "models--org--one" / "snapshots" / COMMITS[number], *files)
+    tree(tmp_path / name / "models--org--one", "refs/main")
+    (tmp_path / name / "models--org--one" / "refs" / "main").write_text(COMMITS[1])
+    (source,) = models.found(os.fspath(tmp_path / (name or "models--org--one")))
+    assert source.shown == "models--org--one"
+    assert source.error is not None
+    assert (source.error.category, source.error.problem[:39]) == ("unread_part", "refs/main names a snapshot without mode")
+    assert len(models.found(os.fspath(tmp_path / name / "models--org--one" / "snapshots"))) == 1
+
+
 def test_names_do_not_depend_on_where_a_folder_lies(tmp_path: Path) -> None:
     files = ("x/model.safetensors", "y/model.safetensors", "y/deep/model.safetensors", "other.safetensors")
     here, there = tree(tmp_path / "a" / "models", *files), tree(tmp_path / "elsewhere" / "b" / "renamed", *files)

@@ -110,13 +110,43 @@ def _name(folder: str) -> str:
 
 def _in_folder(folder: str, entries: Sequence[ReaderEntry], exclude: Sequence[str]) -> list[Source]:
     """The models below a folder; a folder without any is itself the source."""
-    sources = _below(_snapshot(folder), entries, exclude)
+    folder = folder.rstrip(os.sep) or os.sep
+    root = _snapshot(folder)
+    sources, repositories = _below(root, entries, exclude)
+    if root != folder:
+        more, others = _below(folder, entries, exclude, root)
+        sources, repositories = sources + more, repositories | others
+    for repository, chosen in sorted(repositories.items()):
+        if any(source.path.startswith(os.path.join(chosen, "")) for source in sources) or chosen.endswith("snapshots"):
+            continue
+        with os.scandir(os.path.dirname(chosen)) as listing:
+            others_here = sorted(
+                entry.path for entry in listing if entry.is_dir(follow_symlinks=False) and entry.path != chosen
+            )
+        if any(_below(other, entries, exclude)[0] for other in others_here):
+            sources.append(_without_model(repository, folder))
     name = os.path.basename(os.path.abspath(folder))
     return sorted(sources, key=lambda source: source.path) or [Source(folder, name, name)]
 
 
-def _below(root: str, entries: Sequence[ReaderEntry], exclude: Sequence[str]) -> list[Source]:
-    """The models below a folder: iterative, sorted, following no link to a folder."""
+def _without_model(repository: str, folder: str) -> Source:
+    """A cached repository whose current commit holds no model: an older one does, and nobody has looked at it."""
+    problem = "refs/main names a snapshot without models, and another has some; name the folder of that one, or leave this out with --exclude"
+    name = _name(repository)
+    shown = os.path.relpath(repository, folder)
+    return Source(
+        repository, name if shown == os.curdir else shown, name, error=FormatError("unread_part", "", problem, repository)
+    )
+
+
+def _below(
+    root: str, entries: Sequence[ReaderEntry], exclude: Sequence[str], known: str | None = None
+) -> tuple[list[Source], dict[str, str]]:
+    """The models below a folder, without those in the folder `known`: iterative, sorted, following no link to a folder.
+
+    Returns:
+        The models, and of each repository of the Hugging Face cache among the folders the snapshot that was looked into.
+    """
 
     def is_wanted(entry: os.DirEntry[str]) -> bool:
         shown = os.path.relpath(entry.path, root)
@@ -125,16 +155,20 @@ def _below(root: str, entries: Sequence[ReaderEntry], exclude: Sequence[str]) ->
     sources: list[Source] = []
     unread: list[str] = []
     unknown: list[str] = []
+    repositories: dict[str, str] = {}
     waiting = [root]
     while waiting:
-        here = _snapshot(waiting.pop())
+        here = waiting.pop()
+        if (chosen := _snapshot(here)) != here:
+            repositories[here] = chosen
         try:
             with os.scandir(here) as listing:
                 entries_here = sorted((entry for entry in listing if is_wanted(entry)), key=lambda entry: entry.name)
         except OSError as error:
             sources.append(_closed(here, os.path.relpath(here, root), error))
             continue
-        waiting.extend(entry.path for entry in reversed(entries_here) if entry.is_dir(follow_symlinks=False))
+        folders = [entry.path for entry in reversed(entries_here) if entry.is_dir(follow_symlinks=False)]
+        waiting.extend(path for path in folders if path != known and not _is_of_cache(path, repositories))
         sources.extend(_not_followed(root, entry.path) for entry in entries_here if _leads_out(root, entry))
         names = [entry.name for entry in entries_here if not entry.is_dir(follow_symlinks=False)]
         claimed = seam.models_among(names, entries)
@@ -142,12 +176,27 @@ def _below(root: str, entries: Sequence[ReaderEntry], exclude: Sequence[str]) ->
         files = {name for one in claimed for name in (one.file, *one.parts)}
         left = [os.path.join(here, name) for name in names if name not in files]
         unread.extend(path for path in left if strays.is_model(path))
-        unknown.extend(path for path in left if strays.says_nothing(path) and _GIT not in path[len(root) :])
+        unknown.extend(path for path in left if strays.says_nothing(path) and not _is_stored(path, root, repositories))
     looked = unknown[: strays.MOST_LOOKED_INTO]
     unread.extend(path for path in looked if not os.path.isdir(path) and strays.is_pickle(root, os.path.relpath(path, root)))
     if len(unknown) > len(looked):
         sources.append(_too_many(root, len(unknown)))
-    return _with_variants(root, sources, unread)
+    return _with_variants(root, sources, unread), repositories
+
+
+def _is_of_cache(folder: str, repositories: Mapping[str, str]) -> bool:
+    """Whether a folder of the Hugging Face cache is left out: another snapshot, or the list of what a repository lacks."""
+    above, name = os.path.split(folder)
+    if name == ".no_exist" and above in repositories:
+        return True
+    chosen = repositories.get(os.path.dirname(above)) if os.path.basename(above) == "snapshots" else None
+    return chosen is not None and chosen not in (folder, above)
+
+
+def _is_stored(path: str, root: str, repositories: Mapping[str, str]) -> bool:
+    """Whether a file is an object of git, a blob of the Hugging Face cache or one of its refs: nobody loads it by its name."""
+    above, name = os.path.split(os.path.dirname(path))
+    return _GIT in path[len(root) :] or (name in ("blobs", "refs") and above in repositories)
 
 
 def _leads_out(root: str, entry: os.DirEntry[str]) -> bool:
