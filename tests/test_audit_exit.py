@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import ww_static
 from conftest import Writer
 from support import safetensors_bytes
 from test_cli import here
@@ -102,6 +103,21 @@ def test_limits_of_a_policy_hold_for_the_run(models: Path, capsys: pytest.Captur
     code, out, _ = here(capsys, *short)
     assert (code, {one["reason"] for one in json.loads(out)["layers"]} >= {"time_limit"}) == (3, True)
     assert here(capsys, *short, "--time-budget", "600")[0] == 0
+    for option, words in (("--time-budget", "positive number of seconds"), ("--max-memory", "a size must be positive")):
+        code, out, err = here(capsys, *short, option, "0")
+        assert (code, out) == (2, "")
+        assert words in err
+    zeros: list[dict[str, Any]] = [{"time_budget": 0}, {"max_memory": 0}]
+    for wrong in zeros:
+        with pytest.raises(ww_static.UsageError, match="positive"):
+            ww_static.audit("clean.safetensors", **wrong)
+
+
+def test_an_empty_selection_does_not_select_all(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("", " , "):
+        code, out, err = here(capsys, "audit", "--select", text, "clean.safetensors")
+        assert (code, out) == (2, "")
+        assert "--select names nothing" in err
 
 
 @pytest.mark.parametrize(

@@ -365,6 +365,21 @@ def test_full_disk_names_the_file(model: Path) -> None:
     assert full.stderr == "ww-static: no space left on device\n"
 
 
+@pytest.mark.parametrize("path", ["", "a\0b", "\ud800"])
+def test_what_no_file_can_be_called_is_refused_before_anything_is_read(model: Path, path: str) -> None:
+    for call in (ww_static.analyze, ww_static.describe, ww_static.audit):
+        for paths in (path, [str(model), path]):
+            with pytest.raises(ww_static.UsageError, match=r"empty path was given|by the path"):
+                call(paths)
+
+
+@pytest.mark.parametrize("command", ["analyze", "describe", "audit"])
+def test_an_empty_path_is_a_wrong_argument(model: Path, command: str) -> None:
+    done = run(command, str(model), "")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "an empty path was given; name a file or a folder" in done.stderr
+
+
 def test_paths_on_stdin_may_hold_any_bytes(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/caf\xe9.safetensors"
     Path(os.fsdecode(path)).write_bytes(safetensors_bytes({"w.weight": np.eye(9, dtype=np.float32)}))

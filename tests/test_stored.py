@@ -117,6 +117,30 @@ def _document(folder: Path, change: Callable[[dict[str, Any]], Any]) -> bytes:
     return json.dumps(document).encode()
 
 
+def _table(folder: Path, name: str, value: Any) -> bytes:
+    """The layers table with one value in all rows of a column."""
+    table = pq.read_table(folder / "layers.parquet")
+    number = table.column_names.index(name)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.set_column(number, table.field(name), pa.array([value] * len(table), table.field(name).type)), sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _parameters(folder: Path, text: bytes) -> bytes:
+    table = pq.read_table(folder / "layers.parquet")
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"ww_static.params": text}), sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _finding(**values: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda one: one["findings"].append({"code": "WW101", "severity": "error", "outcome": "violation", **values})
+
+
+def _layer(**values: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda one: one["layers"][0].update(values)
+
+
 def _foreign(_: Path) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"name": ["w"]}), sink)
@@ -136,6 +160,19 @@ def _foreign(_: Path) -> bytes:
         (lambda folder: _document(folder, lambda one: one["layers"][0].update(alpha="3")), "layers[0].alpha"),
         (_foreign, "is no layers table of ww-static"),
         (lambda folder: (folder / "layers.parquet").read_bytes()[:-200], "is no result of ww-static"),
+        (lambda folder: _document(folder, _finding(severity="evil")), "severity is 'evil'"),
+        (lambda folder: _document(folder, _finding(outcome="evil")), "outcome is 'evil'"),
+        (lambda folder: _document(folder, _finding(baseline="evil")), "baseline is 'evil'"),
+        (lambda folder: _document(folder, _layer(status="evil")), "row 0: status is 'evil'"),
+        (lambda folder: _document(folder, _layer(dtype="\x1b[2J")), "row 0: dtype is '\\x1b[2J'"),
+        (lambda folder: _document(folder, _layer(numel=-4)), "row 0: numel is -4"),
+        (lambda folder: _document(folder, _layer(numel=10**400)), "row 0: numel is 1000"),
+        (lambda folder: _document(folder, _layer(shape=[-1, 4])), "row 0: shape is (-1, 4)"),
+        (lambda folder: _table(folder, "numel", -5), "row 0: numel is -5"),
+        (lambda folder: _table(folder, "mean", float("nan")), "row 0: mean is nan"),
+        (lambda folder: _table(folder, "alpha", float("inf")), "row 0: alpha is inf"),
+        (lambda folder: _table(folder, "dtype", "??"), "row 0: dtype is '??'"),
+        (lambda folder: _parameters(folder, b"[" * 200_000), "is no result of ww-static"),
     ],
 )
 def test_what_is_no_baseline_is_refused(folder: Path, tmp_path: Path, made: Callable[[Path], bytes], words: str) -> None:
@@ -160,6 +197,14 @@ def test_a_table_that_unpacks_to_too_much_is_not_read(tmp_path: Path, folder: Pa
     monkeypatch.setattr(stored, "MAX_BYTES", 2 * (tmp_path / "many.parquet").stat().st_size)
     with pytest.raises(UsageError, match="unpacks to"):
         stored.read(str(tmp_path / "many.parquet"))
+
+
+def test_a_policy_that_names_no_path_at_all_is_refused() -> None:
+    for name in ("", "\0"):
+        with pytest.raises(UsageError, match="baseline of the policy"):
+            stored.chosen(None, False, Policy(baseline=name), ["m.safetensors"])
+    with pytest.raises(UsageError, match="an empty baseline was given"):
+        stored.chosen("", False, Policy(), ["m.safetensors"])
 
 
 def test_what_is_no_regular_file_is_no_baseline(folder: Path, tmp_path: Path) -> None:

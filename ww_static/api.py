@@ -14,7 +14,7 @@ from ww_static import engine, findings, models, planning, registry
 from ww_static.budget import Need
 from ww_static.errors import INTERRUPTED, FormatError, UsageError
 from ww_static.layout.layers import LayerView
-from ww_static.options import Options, parse_bytes
+from ww_static.options import Options, parse_bytes, path_text
 from ww_static.plan import Plan, Settings
 from ww_static.protocol import Limits
 from ww_static.results import Result
@@ -288,10 +288,13 @@ def texts(value: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def paths_of(paths: Paths) -> list[str]:
-    """One path or several, as texts."""
-    if isinstance(paths, (str, os.PathLike)):
-        return [os.fspath(paths)]
-    return [os.fspath(path) for path in paths]
+    """One path or several, as texts.
+
+    Raises:
+        UsageError: no file can be called by one of them.
+    """
+    several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    return [path_text(os.fspath(path)) for path in several]
 
 
 def settings_of(

@@ -90,9 +90,9 @@ def audit(
                 f"the baseline '{escape(before)}' is a model, and a result has no weights to compare with it: audit the file"
             )
         return judged(paths, chosen, datetime.date.today(), before)
-    settings = settings_of(
-        jobs, max_memory or chosen.limits.memory, readers, limits, timeout, time_budget or chosen.limits.seconds
-    )
+    memory = chosen.limits.memory if max_memory is None else max_memory
+    budget = chosen.limits.seconds if time_budget is None else time_budget
+    settings = settings_of(jobs, memory, readers, limits, timeout, budget)
     with executors.hired(engine.most_workers(settings, options), executor) as crew:
         sources = planning.locate(named, settings, crew, texts(exclude))
         return audit_sources(sources, chosen, options, settings, crew, progress=progress, baseline=before)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 
-from ww_static.errors import UsageError
+from ww_static.errors import UsageError, escape
 
 GROUPS = ("default", "tail", "alternatives", "randomize", "vectors", "bootstrap", "gof", "esd")
 CONV = ("pooled", "slices", "flatten")
@@ -187,3 +188,24 @@ def parse_bytes(text: str | int) -> int:
     if size <= 0:
         raise UsageError(f"a size must be positive, not {text}")
     return int(size)
+
+
+def path_text(path: str, name: str = "path") -> str:
+    """`path`, refused when no file can be called so.
+
+    Args:
+        path: as a caller gave it.
+        name: what it is for, in the refusal.
+
+    Raises:
+        UsageError: it is empty, or holds a zero byte or a character that no file system has.
+    """
+    if not path:
+        raise UsageError(f"an empty {name} was given; name a file or a folder")
+    try:
+        unusual = b"\0" in os.fsencode(path)
+    except UnicodeEncodeError:
+        unusual = True
+    if unusual:
+        raise UsageError(f"no file can be called by the {name} '{escape(path)}'")
+    return path

@@ -38,7 +38,7 @@ from ww_static.commands.options import (
     WriteBaselineOption,
     split,
 )
-from ww_static.commands.runs import Talk, finish, paths_of, settings_of
+from ww_static.commands.runs import Talk, codes_of, finish, paths_of, settings_of
 from ww_static.workers import starting
 
 
@@ -93,10 +93,12 @@ def audit(
     policy = overridden(
         discovery.chosen(policy_file, None if no_config else os.getcwd(), named), profile=profile, fail_on=fail_on,
         on_unreadable=on_unreadable, on_inconclusive=on_inconclusive, on_lfs_pointers=on_lfs_pointers,
-        select=split(select), ignore=split(ignore),
+        select=codes_of(select, "--select"), ignore=split(ignore),
     )  # fmt: skip
     options = auditing.options_of(policy.profile, split(metrics), seed)
-    settings = settings_of(jobs, max_memory or policy.limits.memory, readers, timeout, time_budget or policy.limits.seconds)
+    memory = policy.limits.memory if max_memory is None else max_memory
+    budget = policy.limits.seconds if time_budget is None else time_budget
+    settings = settings_of(jobs, memory, readers, timeout, budget)
     delivery.check_outputs(output, output_format.value, audited=True)
     delivery.check_baseline(write_baseline)
     before = auditing.baseline_of(baseline, no_baseline, policy, named, json.loads(options.canonical()), strict)

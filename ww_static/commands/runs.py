@@ -44,8 +44,10 @@ def paths_of(paths: Sequence[str]) -> list[str]:
     """The paths that a command was given; ``-`` stands for those on stdin.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or no file can be called by one of them.
     """
+    from ww_static.options import path_text
+
     found: list[str] = []
     for path in paths:
         if path == "-":
@@ -55,6 +57,18 @@ def paths_of(paths: Sequence[str]) -> list[str]:
             found.append(path)
     if not found:
         raise UsageError("no path was given")
+    return [path_text(path) for path in found]
+
+
+def codes_of(text: str | None, option: str) -> tuple[str, ...]:
+    """The words of a list with commas that has at least one, where it is given.
+
+    Raises:
+        UsageError: it is empty, which would not mean none but all.
+    """
+    found = split(text)
+    if text is not None and not found:
+        raise UsageError(f"{option} names nothing; give at least one code, or leave the option out")
     return found
 
 

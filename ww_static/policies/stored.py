@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
+from ww_static.dtypes import DTYPES
 from ww_static.errors import UsageError, escape
+from ww_static.options import path_text
 from ww_static.policies.audited import folder_around
-from ww_static.policies.baselines import Baseline
+from ww_static.policies.baselines import STATUSES, Baseline
+from ww_static.policies.gate import LEVELS
 from ww_static.policies.policy import Policy
 from ww_static.rows import SCHEMA_VERSION, FileRow, FindingRow, LayerRow
+from ww_static.rules.rule import Outcome
 
 MAX_BYTES = 512 * 2**20  # of a baseline, as it lies and as it unpacks
 _MAGIC = b"PAR1"
 _RESULTS = (".json", ".parquet")
 _COLUMNS = frozenset(one.name for one in fields(LayerRow) if one.metadata["group"] != "esd")
+
+_NUMBERS = tuple(one.name for one in fields(LayerRow) if one.type in ("float | None", "int | None"))
+_COUNTS = frozenset(
+    ("numel", "offset", "N", "M", "Q", "rf", "num_evals", "n_nan", "n_inf", "n_tail", "matrix_rank", "std", "abs_max")
+)
+_STATUSES = ("success", "skipped", "failed", "error")
 
 
 class _Tool(msgspec.Struct):
@@ -60,9 +71,10 @@ def chosen(named: str | None, without: bool, policy: Policy, paths: Sequence[str
     if named is not None and without:
         raise UsageError("--baseline and --no-baseline exclude each other; leave one of them out")
     if named is not None:
-        return named
+        return path_text(named, "baseline")
     if policy.baseline is None or without:
         return None
+    path_text(policy.baseline, "baseline of the policy")
     path = os.path.join(os.path.dirname(policy.source or ""), policy.baseline)
     folder = folder_around(path, paths)
     if folder is not None:
@@ -112,6 +124,8 @@ def _document(content: bytes, shown: str) -> Baseline:
     except (msgspec.DecodeError, RecursionError) as error:
         raise _none(shown, str(error)) from error
     _check_schema(found.schema_version, shown)
+    _check_rows(found.layers, shown)
+    _check_findings(found.findings, shown)
     return Baseline(
         shown=shown, rows=tuple(found.layers), findings=tuple(found.findings), files=tuple(found.files),
         parameters=found.parameters, version=found.tool.version,
@@ -137,10 +151,11 @@ def _table(content: bytes, shown: str) -> Baseline:
         names = [name for name in file.schema_arrow.names if name in _COLUMNS]
         rows = msgspec.convert(file.read(columns=names).to_pylist(maps_as_pydicts="strict"), list[LayerRow])
         parameters = json.loads(metadata.get("ww_static.params", "{}"))
-    except (pa.ArrowException, msgspec.ValidationError, ValueError, OSError, KeyError) as error:
+    except (pa.ArrowException, msgspec.ValidationError, ValueError, OSError, KeyError, RecursionError) as error:
         if isinstance(error, UsageError):
             raise
         raise _none(shown, str(error)) from error
+    _check_rows(rows, shown)
     if not isinstance(parameters, dict):
         raise _none(shown, "the options in its metadata are no table")
     return Baseline(
@@ -161,6 +176,32 @@ def _check_schema(version: str, shown: str) -> None:
         raise UsageError(
             f"baseline '{shown}' has schema version '{escape(version[:20])}', and this release reads {SCHEMA_VERSION}; write it again"
         )
+
+
+def _check_rows(rows: Sequence[LayerRow], shown: str) -> None:
+    for number, row in enumerate(rows):
+        place = f"row {number}"
+        _check_word(row.status, _STATUSES, f"{place}: status", shown)
+        _check_word(row.dtype, DTYPES, f"{place}: dtype", shown)
+        for name in _NUMBERS:
+            value = getattr(row, name)
+            if value is not None and not (abs(value) <= sys.float_info.max and (value >= 0 or name not in _COUNTS)):
+                raise _none(shown, f"{place}: {name} is {value}")
+        if row.shape is not None and min(row.shape, default=0) < 0:
+            raise _none(shown, f"{place}: shape is {row.shape}")
+
+
+def _check_findings(findings: Sequence[FindingRow], shown: str) -> None:
+    for number, one in enumerate(findings):
+        place = f"finding {number}"
+        _check_word(one.severity, LEVELS, f"{place}: severity", shown)
+        _check_word(one.outcome, get_args(Outcome), f"{place}: outcome", shown)
+        _check_word(one.baseline, STATUSES, f"{place}: baseline", shown)
+
+
+def _check_word(word: str | None, known: Container[str], name: str, shown: str) -> None:
+    if word is not None and word not in known:
+        raise _none(shown, f"{name} is '{word}'")
 
 
 def _none(shown: str, why: str) -> UsageError:
