@@ -148,3 +148,14 @@ def test_nan_in_either_part_of_a_complex_number_is_seen_whatever_the_name(tmp_pa
         **dict.fromkeys(names, (1, 2, None)),
     }
     assert {row.name for row in result.finding_rows if row.code == "WW101"} == set(names)
+
+
+def test_zeros_are_an_error_of_every_weight_whatever_its_name(tmp_path: Path) -> None:
+    zero = np.zeros((96, 64), np.float32)
+    weights = dict.fromkeys(("enc.fft.weight", "grads.weight", "block.bias"), zero) | {
+        "flat_param": np.zeros(70_000, np.float32)
+    }
+    ordinary = {"position_ids": zero, "a.norm.bias": zero[0], "optimizer.exp_avg": zero}
+    path = tmp_path / "zero.safetensors"
+    path.write_bytes(safetensors_bytes({**weights, **ordinary, **defects.healthy(SEED, blocks=1)}))
+    assert {(code, name) for _, code, name in errors(audited([path]))} == {("WW102", name) for name in weights}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -14,6 +15,9 @@ from ww_static.rules.rule import Evidence, Found, Info, Rule, Setting, found_in
 _SAMPLE = 64  # rows and columns of which rank_sample is the rank
 # A matrix whose values are known, and whose eigenvalues are all equal, or were not computed.
 _MATRIX = frozenset(("zero_matrix", "constant_esd", "profile", "size_limit", "time_limit", "memory_limit"))
+_BY_NAME = frozenset(("fixed_transform", "gradient", "not_applicable", "unsupported_rank"))
+_FLAT, _FLAT_NAME = 2**16, re.compile(r"(?:^|[._/])flat_param")  # all parameters of a module in one vector
+_STACKED = 8  # fewer biases beside each other are those of gates
 _UNSQUARED = 1e70  # beyond it a fourth power leaves float64, and moments are not known
 _RARE = 100.0  # an element whose square is below so many mean squares is no exception; one in so many may be as large
 
@@ -54,6 +58,20 @@ def _is_buffer(row: LayerRow) -> bool:
     return row.kind == "buffer" and row.reason != "fixed_transform"
 
 
+def _is_weight(row: LayerRow) -> bool:
+    """Whether not all of its elements may be equal: a matrix, or what only its name or the number of its axes keeps from a spectrum.
+
+    Quantization tables, adapters before their training and the state of an optimizer may well be zero, and so may few stacked biases.
+    """
+    sizes = [size for size in row.shape or () if size > 1]
+    if is_matrix(row):
+        return True
+    if len(sizes) == 1:
+        return sizes[0] > _FLAT and row.name is not None and _FLAT_NAME.search(row.name) is not None
+    stacked = row.kind != "bias" or (row.kind_source == "name" and min(sizes, default=0) >= _STACKED)
+    return len(sizes) > 1 and row.reason in _BY_NAME and stacked
+
+
 def _is_mask(row: LayerRow) -> bool:
     """Whether a tensor is a mask of zeros and infinities, or an infinite constant: a buffer, or a scalar of a graph."""
     constant = _is_buffer(row) or (row.numel == 1 and row.reader == "onnx")
@@ -72,7 +90,7 @@ def _nonfinite(evidence: Evidence, _: Setting) -> Iterable[Found]:
 def _zero(evidence: Evidence, _: Setting) -> Iterable[Found]:
     whole = set()
     for row in evidence.rows:
-        if not is_matrix(row) or not _is_finite(row) or row.name in whole:
+        if not _is_weight(row) or not _is_finite(row) or row.name in whole:
             continue
         if row.abs_max == 0:
             whole.add(row.name)
@@ -83,7 +101,7 @@ def _zero(evidence: Evidence, _: Setting) -> Iterable[Found]:
 
 def _constant(evidence: Evidence, _: Setting) -> Iterable[Found]:
     for row in evidence.tensors():
-        if is_matrix(row) and row.min == row.max and row.abs_max and _is_finite(row):
+        if _is_weight(row) and row.min == row.max and row.abs_max and _is_finite(row):
             yield found_in(row, f"all {row.numel} elements are {row.min!r}", metric="std", value=0.0)
 
 
@@ -157,10 +175,10 @@ VALUE_RULES = (
     Rule("WW101", "non-finite", "A tensor holds NaN or infinity",
          "n_nan + n_inf > 0, unless the tensor is a mask: a buffer, or a scalar of a graph, without NaN, whose finite elements are all zero",
          "A table may hold infinity on purpose.", "Fetch the file again; if it is the same, the training diverged.", Setting, _nonfinite),
-    Rule("WW102", "all-zero", "All elements of a matrix are zero", "abs_max = 0 of a matrix, or lambda_max = 0 of a part or of an adapter's product",
+    Rule("WW102", "all-zero", "All elements of a matrix are zero", "abs_max = 0 of a matrix (also of one that only its name, such as fft or grads, or the number of its axes keeps from a spectrum, and of a flat_param), or lambda_max = 0 of a part or of an adapter's product",
          "A branch may be switched off on purpose; an adapter is zero before its training.",
          "Fetch the file again, or look at how it was saved.", Setting, _zero, spectrum="also"),
-    Rule("WW103", "constant", "All elements of a matrix are equal", "min = max of a matrix that is not zero",
+    Rule("WW103", "constant", "All elements of a matrix are equal", "min = max, not zero, of what WW102 judges",
          "A table may be constant on purpose.", "Look at how the file was saved.", Setting, _constant),
     Rule("WW104", "rank-collapse", "A matrix has almost no rank",
          "matrix_rank, or erank_sigma = exp(-sum p ln p) with p = sigma/sum sigma, below max(min_rank_share num_evals, 1.5); "
