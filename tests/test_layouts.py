@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,26 @@ def test_a_blob_that_is_not_what_it_is_called_is_an_error(tmp_path: Path, weight
     codes = {path: [(row.code, row.severity) for row in audit(path).finding_rows] for path in (good, bad, link, short)}
     assert codes == {good: [], bad: [("WW012", "error")], link: [("WW012", "error")], short: []}
     assert {row.category for row in ww_static.analyze(bad).finding_rows} == {"checksum_mismatch"}
+
+
+class _Calling:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("true",)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pkl", "weights"])
+def test_a_twin_that_would_call_something_is_told_though_its_values_are_not_read(
+    tmp_path: Path, weights: bytes, name: str
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    (tmp_path / "optimizer.bin").write_bytes(pickle.dumps(_Calling()))
+    assert [row.code for row in audit(tmp_path).finding_rows] == ["WW011"]
+    (tmp_path / name).write_bytes(pickle.dumps(_Calling()))
+    result = audit(tmp_path)
+    told = [(row.code, row.where, row.severity) for row in result.finding_rows if row.code != "WW011"]
+    assert told == [("WW004", name, "error")]
+    assert result.exit_code == 3
+    assert {row.file for row in result} == {"model.safetensors"}
 
 
 def test_paths_below_a_folder_can_be_excluded(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ww_static import based, dtypes, storage
+from ww_static import based, dtypes, seam, storage, strays
 from ww_static.budget import Need
 from ww_static.errors import FormatError, LimitError
 from ww_static.layout import facts, layers, lora
@@ -16,6 +16,8 @@ from ww_static.models import Source
 from ww_static.options import Options
 from ww_static.protocol import Finding, Limits, TensorSpec
 from ww_static.seam import Identity, OpenCheckpoint
+
+_UNSAFE = ("unsafe_pickle", "embedded_code", "unknown_global")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def plan_model(source: Source, options: Options, settings: Settings) -> Plan:
     """Opens a model, reads its header and ``config.json``, and decides what is done with each tensor."""
     from ww_static.measuring import analysis  # loads numpy, which a process that only shares out work does not need
 
-    beside = tuple(Finding("duplicate_variant", name, "lies beside the model and was not read") for name in source.beside)
+    beside = _beside(source, settings)
     try:
         contained = _contained(source)
         with based.open_model(source.path, settings.limits, settings.readers, source.base) as checkpoint:
@@ -94,6 +96,27 @@ def plan_model(source: Source, options: Options, settings: Settings) -> Plan:
         return Plan(source, findings=beside, error=error)
     except MemoryError:
         return Plan(source, findings=beside, error=LimitError("limit", "header", too_large(settings), source.path))
+
+
+def _beside(source: Source, settings: Settings) -> tuple[Finding, ...]:
+    """What lies beside a model and is not read; of a twin that is loaded by unpickling, what its header gives away."""
+    found = [Finding("duplicate_variant", name, "lies beside the model and was not read") for name in source.beside]
+    seen: set[str] = set()
+    for name in source.beside:
+        path = os.path.join(source.root or "", name)
+        if not strays.is_twin(name) or os.path.realpath(path) in seen:
+            continue
+        try:
+            _contained(replace(source, path=path, shown=name))
+            with seam.open_checkpoint(path, settings.limits, settings.readers) as checkpoint:
+                seen.update(os.path.realpath(identity.path) for identity in checkpoint.identities)
+                found += [replace(one, where=name, tensor=None) for one in checkpoint.findings if one.category in _UNSAFE]
+        except FormatError as error:  # what else is wrong with it does not matter to the model: that it was not read is told
+            if error.category in _UNSAFE:
+                found.append(Finding(error.category, name, error.problem))
+        except MemoryError:
+            found.append(Finding("limit", name, too_large(settings)))
+    return tuple(dict.fromkeys(found))
 
 
 def without_parts(plans: Sequence[Plan]) -> list[Plan]:

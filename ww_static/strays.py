@@ -26,6 +26,7 @@ _OTHERS = (
     ".js", ".json", ".jsonl", ".lock", ".log", ".md", ".pdf", ".png", ".py", ".pyc", ".rst", ".sh", ".svg", ".toml", ".tsv", ".txt", ".webp",
     ".xml", ".yaml", ".yml",
 )  # fmt: skip
+_STATES = ("optimizer", "random_states", "rng_state", "scaler", "scheduler", "training_args")
 _PICKLES = tuple(bytes((0x80, protocol)) for protocol in (2, 3, 4, 5))
 _ZIP = b"PK\x03\x04"
 
@@ -38,6 +39,11 @@ def is_model(name: str) -> bool:
 def is_unpickled(name: str) -> bool:
     """Whether loading a file that was reported may run code, by its suffix; one without a known suffix began like a pickle."""
     return not name.lower().endswith(_PLAIN)
+
+
+def is_twin(name: str) -> bool:
+    """Whether a file may be loaded in place of the model that it lies beside, by unpickling; the state of a trainer is not."""
+    return is_unpickled(name) and not os.path.basename(name).startswith(_STATES)
 
 
 def says_nothing(name: str) -> bool:
