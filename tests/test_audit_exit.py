@@ -174,3 +174,12 @@ def test_ctrl_c_ends_with_130_and_what_is_finished_is_judged(tmp_path: Path) -> 
     assert not baseline.exists()
     assert "was not written: the run was interrupted" in err
     assert _group_is_gone(process.pid)
+
+
+@pytest.mark.parametrize("more", ["", "-v", "-f json", "-f jsonl", "-f jsonl -j 2"])
+def test_a_reader_that_goes_away_does_not_open_the_gate(save: Writer, more: str) -> None:
+    tensors: dict[str, Any] = {f"a.{i}.weight": np.zeros((20, 20), np.float32) for i in range(400)}
+    words = f"{' '.join(AUDIT)} {more} {save(tensors, 'zeros.safetensors')}"
+    script = f"set -o pipefail; {sys.executable} -m ww_static {words} | head -c 1 > /dev/null; echo $?"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert (done.stdout, [line for line in done.stderr.splitlines() if "zeros" not in line]) == ("1\n", [])

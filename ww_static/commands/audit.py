@@ -38,8 +38,10 @@ from ww_static.commands.options import (
     WriteBaselineOption,
     split,
 )
-from ww_static.commands.runs import Talk, codes_of, finish, paths_of, settings_of
+from ww_static.commands.runs import Talk, codes_of, finish, paths_of, settings_of, unheard
 from ww_static.workers import starting
+
+UNREADABLE = 3  # the exit code
 
 
 def audit(
@@ -102,14 +104,16 @@ def audit(
     delivery.check_outputs(output, output_format.value, audited=True)
     delivery.check_baseline(write_baseline)
     before = auditing.baseline_of(baseline, no_baseline, policy, named, json.loads(options.canonical()), strict)
-    lines = delivery.Lines() if output_format is AuditFormat.JSONL and not output else None
-    with executors.hired(engine.most_workers(settings, options), wait=False) as crew, display(progress.value, quiet) as shown:
+    lines = delivery.Lines(lasting=True) if output_format is AuditFormat.JSONL and not output else None
+    crew_of = executors.hired(engine.most_workers(settings, options), wait=False)
+    with unheard(UNREADABLE), crew_of as crew, display(progress.value, quiet) as shown:
         sources = planning.locate(named, settings, crew, exclude or ())
         delivery.prepare(output, output_format.value)
         result = auditing.audit_sources(
             sources, policy, options, settings, crew, progress=shown, on_row=lines, keep_partial=True, baseline=before
         )
-    delivery.write_baseline(result, write_baseline)
-    if lines is not None:
-        lines.finish(result)
-    finish(result, sources, Talk(output, output_format, progress, color, quiet, verbose), printed=lines is not None)
+    with unheard(result.exit_code or 0):  # a gate that opens when its reader goes away would be none
+        delivery.write_baseline(result, write_baseline)
+        if lines is not None:
+            lines.finish(result)
+        finish(result, sources, Talk(output, output_format, progress, color, quiet, verbose), printed=lines is not None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -70,6 +71,18 @@ def codes_of(text: str | None, option: str) -> tuple[str, ...]:
     if text is not None and not found:
         raise UsageError(f"{option} names nothing; give at least one code, or leave the option out")
     return found
+
+
+@contextmanager
+def unheard(code: int) -> Iterator[None]:
+    """Ends a command quietly with this exit code when whoever read its output has gone; tables say so by `SystemExit`."""
+    try:
+        yield
+    except (BrokenPipeError, SystemExit):
+        from ww_static.outputs import delivery
+
+        delivery.fall_silent()
+        raise typer.Exit(code) from None
 
 
 def finish(result: Result, sources: Sequence[Source], talk: Talk, *, printed: bool = False) -> NoReturn:

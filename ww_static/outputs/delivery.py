@@ -93,13 +93,22 @@ def deliver(
 
 
 class Lines:
-    """Rows as JSON lines on stdout, each as soon as it is there: call it with a row, then finish it with the result."""
+    """Rows as JSON lines on stdout, each as soon as it is there: call it with a row, then finish it with the result.
 
-    def __init__(self) -> None:
-        self._put = 0
+    Args:
+        lasting: go on when nobody reads stdout any more.
+    """
+
+    def __init__(self, lasting: bool = False) -> None:
+        self._put, self._lasting = 0, lasting
 
     def __call__(self, row: LayerRow) -> None:
-        put(writers.line("layer", row))
+        try:
+            put(writers.line("layer", row))
+        except BrokenPipeError:
+            if not self._lasting:
+                raise
+            fall_silent()
         self._put += 1
 
     def finish(self, result: Tables) -> None:
@@ -141,6 +150,11 @@ def _print_table(result: Tables, color: str, verbose: bool) -> None:
     forced = {"always": True, "never": False}.get(color)
     console = Console(force_terminal=forced, no_color=True if color == "never" else None, width=width, highlight=False)
     render.terminal(result, console, verbose)
+
+
+def fall_silent() -> None:
+    """Sends whatever else goes to stdout nowhere: its reader has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def put(text: str) -> None:
