@@ -65,3 +65,9 @@ def test_further_groups_of_columns_are_computed(damaged: Path) -> None:
 def test_a_table_that_is_no_analysis_is_refused(damaged: Path) -> None:
     with pytest.raises(ww.UsageError, match="a table of tensors"):
         ww.audit(ww.describe(damaged))
+
+
+def test_a_result_of_a_part_of_a_model_is_refused(damaged: Path) -> None:
+    for part in ({"layers": "a.*"}, {"kinds": "dense"}):
+        with pytest.raises(ww.UsageError, match="analyze it without them"):
+            ww.audit(ww.analyze(damaged, **part))  # type: ignore[arg-type]

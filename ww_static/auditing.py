@@ -60,7 +60,7 @@ def audit(
     """Models judged by a policy: findings with codes, and an exit code.
 
     Args:
-        paths: files, folders or glob patterns; or a `Result` of `analyze`, which is judged as it is.
+        paths: files, folders or glob patterns; or a `Result` of `analyze` of all layers, which is judged as it is.
         policy: a file, or what one makes; None for the defaults. No file is searched for.
         baseline: what to compare with: an earlier result (the JSON document of an audit or an analysis, or a layers table as Parquet), or
             one older model (any other file, or a folder), which is then analysed, too, and in the profile ``full`` compared view by view.
@@ -85,6 +85,11 @@ def audit(
     if isinstance(paths, Result):
         if paths.table != "layers":
             raise UsageError(f"an audit judges the rows of an analysis, not a table of {paths.table}")
+        if any(paths.parameters.get(name) for name in ("layers", "kinds")) or paths.summary.get("not_selected"):
+            raise UsageError(
+                "the result is of a part of its models (layers or kinds were chosen), and an audit judges all of a model: "
+                "analyze it without them, and accept what is known by suppressions"
+            )
         if isinstance(before, str):
             raise UsageError(
                 f"the baseline '{escape(before)}' is a model, and a result has no weights to compare with it: audit the file"
