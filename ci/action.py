@@ -94,6 +94,8 @@ def audit() -> int:
     if table.exists():
         print(table.read_text(encoding="utf-8"), flush=True)
     print(f"::{token}::", flush=True)
+    if code == 0 and not result.exists():
+        code = refused("the audit left no result; does the input `args` ask for help, or for another command?")
     put(exit_code=code, findings=counted(result) if result.exists() else "", result=result if result.exists() else "")
     nothing = f"## ww-static audit: exit code {code}\n\nNothing was audited; the log says why.\n"
     with open(os.environ["GITHUB_STEP_SUMMARY"], "a", encoding="utf-8") as stream:

@@ -139,6 +139,7 @@ def test_what_a_file_says_is_no_command_of_the_runner(workspace: Path) -> None:
         ({"path": "clean.safetensors", "args": "-o 'unfinished"}, "the input `args` cannot be split into words"),
         ({"path": "clean.safetensors", "args": "--no-such-option"}, "--no-such-option"),
         ({"path": "clean.safetensors", "args": "$(touch ran)"}, "touch"),
+        ({"path": "damaged.safetensors", "args": "--help"}, "the audit left no result"),
     ],
 )
 def test_wrong_inputs_are_refused(inputs: dict[str, str], words: str, workspace: Path) -> None:
