@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ww_static.policies.baselines import Baseline
+from ww_static.policies.baselines import Baseline, _status
 from ww_static.policies.judgement import Judgement, judge
 from ww_static.policies.policy import Policy, Suppression
 from ww_static.rows import FindingRow, LayerRow
@@ -58,7 +58,20 @@ def test_a_finding_that_grew_has_changed_and_one_that_shrank_has_not() -> None:
     baseline = written([GOOD, BAD])
     assert run([GOOD, replace(BAD, n_nan=4)], baseline).exit_code == 1
     assert statuses(run([GOOD, replace(BAD, n_nan=4)], baseline)) == {("WW101", "bad.weight"): "changed"}
-    assert run([GOOD, replace(BAD, n_nan=2)], baseline).exit_code == 0
+    extreme = FindingRow(code="WW105", severity="error", metric="abs_max", value=2000.0, limit=1000.0)
+    graded = [_status(extreme, replace(extreme, value=value)) for value in (1500.0, 2050.0, 2200.0)]
+    assert graded == ["unchanged", "unchanged", "changed"]
+
+
+def test_a_known_defect_of_values_hides_no_other_values() -> None:
+    constant = replace(GOOD, name="one.weight", min=1.0, max=1.0, abs_max=1.0, mean=1.0, std=0.0)
+    for known, code in ((BAD, "WW101"), (constant, "WW103")):
+        baseline = written([GOOD, known])
+        assert statuses(run([GOOD, known], baseline)) == {(code, known.name): "unchanged"}
+        judgement = run([GOOD, replace(known, content_hash="c")], baseline)
+        assert (judgement.exit_code, statuses(judgement)[code, known.name]) == (1, "changed")
+    fewer = run([GOOD, replace(BAD, n_nan=2)], written([GOOD, BAD]))
+    assert (fewer.exit_code, statuses(fewer)) == (1, {("WW101", "bad.weight"): "changed"})
 
 
 def test_a_graver_finding_has_changed() -> None:
@@ -158,13 +171,17 @@ def test_an_option_that_did_not_exist_was_what_it_is_by_default() -> None:
     assert run([GOOD], written([GOOD]), options=OPTIONS | {"xmax": -1}).findings
 
 
-def test_models_that_only_one_of_both_has_are_told() -> None:
+def test_models_that_only_one_of_both_has_are_errors() -> None:
     two = [replace(GOOD, model_id=model) for model in ("a", "b")]
     judgement = run([replace(GOOD, model_id=model) for model in ("a", "c")], written(two))
     assert [(one.code, one.model_id, one.message) for one in judgement.findings] == [
         ("WW091", "a", "model 'b' of the baseline was not audited"),
         ("WW091", "c", "the model is not in the baseline: nothing was compared"),
     ]
+    assert (judgement.exit_code, {one.severity for one in judgement.findings}) == (1, {"error"})
+    meant = Policy(rules={**Policy().rules, "WW091": RULES["WW091"].settings(models="warn")})  # type: ignore[call-arg]
+    lenient = run([replace(GOOD, model_id=model) for model in ("a", "c")], written(two), policy=meant)
+    assert (lenient.exit_code, {one.severity for one in lenient.findings}) == (0, {"warn"})
 
 
 @pytest.mark.parametrize(

@@ -229,10 +229,12 @@ def test_a_suppression_of_what_a_run_did_not_compute_is_not_stale(tmp_path: Path
         "suppression of WW101, model '*', tensor 'small.*'",
         "suppression of WW203, model '*', tensor 'small.*'",
     ]
-    analysed = ww_static.analyze(path, layers="small.*")
+    path = tmp_path / "small.safetensors"
+    path.write_bytes(safetensors_bytes({"small.weight": weights["small.weight"].astype(np.float32)}))
+    analysed = ww_static.analyze(path)
     without = Policy(suppress=(Suppression(code="WW204", tensor="small.*", reason="r"),))
     assert told(ww_static.audit(analysed, policy=without)) == []
-    randomized = ww_static.analyze(path, layers="small.*", metrics=("default", "randomize"))
+    randomized = ww_static.analyze(path, metrics=("default", "randomize"))
     assert told(ww_static.audit(randomized, policy=without)) == ["suppression of WW204, model '*', tensor 'small.*'"]
 
 
@@ -312,6 +314,30 @@ def test_limits_over_the_layers_of_a_model(expression: dict[str, Any], message: 
         for finding in found.findings
     )
     assert found.exit_code == (0 if message is None else 1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "source"),
+    [
+        ("gof_p", "--metrics gof computes it"),
+        ("alpha", "--profile full computes it"),
+    ],
+)
+def test_a_limit_on_what_no_layer_has_is_inconclusive(metric: str, source: str) -> None:
+    one = Aggregate(expr=Expression(metric=metric, above=0.1, max_count=0))
+    rows = (
+        replace(SOUND, alpha=None),
+        replace(SOUND, name="large.weight", alpha=None, has_esd=False, status="skipped", reason="profile"),
+    )
+    found = judge(rows, (), (), Policy(aggregate=(one,)), TODAY)
+    (told,) = (finding for finding in found.findings if finding.code == "WW210")
+    assert (told.outcome, told.metric, found.exit_code, found.reasons) == ("inconclusive", metric, 3, ("inconclusive",))
+    assert f"nothing has {metric}" in (told.message or "")
+    assert source in (told.message or "")
+    assert judge(rows, (), (), Policy(aggregate=(one,), on_inconclusive="warn"), TODAY).exit_code == 0
+    assert judge(rows, (), (), Policy(aggregate=(one,), ignore=("WW210",)), TODAY).exit_code == 0
+    kinds = Aggregate(expr=msgspec.structs.replace(one.expr, kinds=("head",)))
+    assert judge(rows, (), (), Policy(aggregate=(kinds,)), TODAY).exit_code == 0  # there is no head
 
 
 def test_two_limits_of_one_model_are_two_findings() -> None:

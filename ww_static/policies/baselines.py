@@ -17,6 +17,7 @@ from ww_static.version import __version__
 # Options on which no number that is compared depends where both rows have it: which rows and columns there are, the last bits.
 _HARMLESS = frozenset(("metrics", "layers", "kinds", "max_evals", "max_m", "esd", "blas_threads", "seed", "params_id"))
 _UNCOUNTED = ("WW09", "WW3")  # about the audit itself, or about a baseline of its own: nothing to be known from before
+_OF_VALUES = ("WW101", "WW103")  # known only of the very same values: else one NaN would hide whatever a tensor becomes
 # Metric -> how much farther beyond its limit a value may be, absolute and relative, before the finding has changed.
 _TOLERANCES = {"n_nan": (0.0, 0.0), "n_inf": (0.0, 0.0), "alpha": (0.5, 0.0)}
 _TOLERANCE = (0.0, 0.05)
@@ -117,20 +118,26 @@ def set_beside(evidences: Sequence[Evidence], baseline: Baseline, parameters: Ma
     known: dict[str | None, list[LayerRow]] = {}
     for row in baseline.rows:
         known.setdefault(row.model_id, []).append(row)
+    told: list[str] = []
     differences, comparable = baseline.differences(parameters), baseline.comparable(parameters)
-    told = [f"model '{model}' of the baseline was not audited" for model in known if model not in pairs.values()]
+    missing = [f"model '{model}' of the baseline was not audited" for model in known if model not in pairs.values()]
     if differences:
         consequence = "" if comparable else "; drift of numbers was not judged"
-        told.insert(0, f"the baseline was computed otherwise: {'; '.join(differences)}{consequence}")
+        told.append(f"the baseline was computed otherwise: {'; '.join(differences)}{consequence}")
     result = []
     for one in evidences:
-        disputes, told = told, []  # what is about the baseline is said once, with the first model
+        disputes, told, uncompared, missing = (
+            told,
+            [],
+            missing,
+            [],
+        )  # what is about the baseline is said once, with the first model
         before = known.get(pairs[one.model_id], []) if one.model_id in pairs else []
         if not _read(before):
             why = "could not be read when the baseline was written" if before else "is not in the baseline"
-            disputes = [*disputes, f"the model {why}: nothing was compared"]
+            uncompared = [*uncompared, f"the model {why}: nothing was compared"]
         rows = tuple(before) if _read(before) and _read(one.rows) else None
-        evidence = replace(one, before=rows, comparable=comparable, disputes=tuple(disputes))
+        evidence = replace(one, before=rows, comparable=comparable, disputes=tuple(disputes), uncompared=tuple(uncompared))
         result.append(replace(evidence, pairs=baseline.pairs, unread=baseline.unread))  # of a model, which has one partner
     return result
 
@@ -152,6 +159,7 @@ def marked(
         exact: the run has looked for all that the baseline has; else nothing is said to be fixed.
     """
     pairs = partners(evidences, baseline)
+    stored = _stored(baseline.rows), _stored(row for one in evidences for row in one.rows)
     known: dict[tuple[str | None, ...], list[FindingRow]] = {}
     for one in earlier:
         if one.baseline != "fixed" and not _is_uncounted(one):
@@ -160,6 +168,9 @@ def marked(
     for one in found:
         before = known.get(_key(one, pairs.get(one.model_id)))
         status = "new" if not before or _is_uncounted(one) else _status(before.pop(0), one)
+        if status == "unchanged" and one.code in _OF_VALUES:
+            places = (pairs.get(one.model_id), one.name), (one.model_id, one.name)
+            status = "unchanged" if stored[0].get(places[0]) == stored[1].get(places[1]) else "changed"
         result.append(one if (one.code or "").startswith("WW09") else replace(one, baseline=status))
     unread = {(one.model_id, one.name) for one in found if one.outcome != "violation"}
     looked = {pairs[one.model_id]: one.model_id for one in evidences if exact and one.before is not None}
@@ -168,6 +179,11 @@ def marked(
         if not unread & {(model, None), (model, one.name)}:
             result.append(replace(one, model_id=model, baseline="fixed"))
     return result
+
+
+def _stored(rows: Iterable[LayerRow]) -> dict[tuple[str | None, str | None], tuple[Any, ...]]:
+    """What tells the values of each tensor from others."""
+    return {(row.model_id, row.name): (row.n_nan, row.n_inf, row.content_hash) for row in rows}
 
 
 def _is_uncounted(finding: FindingRow) -> bool:

@@ -124,7 +124,8 @@ def _of_model(evidence: Evidence, policy: Policy) -> list[FindingRow]:
     found = []
     for code, rule in RULES.items():
         settings, severity = policy.rules[code], policy.severity(code)
-        defects = exceeded(evidence, policy.aggregate) if code == "WW210" else rule.check(evidence, settings)
+        limits = policy.aggregate if severity != "off" else ()
+        defects = exceeded(evidence, limits) if code == "WW210" else rule.check(evidence, settings)
         for one in defects:
             shown = severity if severity == "off" else one.severity or severity
             if one.outcome != "violation":  # no setting of a rule hides what is unread: the gate and suppressions may

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ww_static.dtypes import DTYPES
 from ww_static.rows import LayerRow
-from ww_static.rules.rule import Evidence, Found, Rule, Setting, Share, Warn
+from ww_static.rules.rule import Evidence, Found, Rule, Setting, Severity, Share, Warn
 
 
 class Coverage(Setting, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,9 +53,21 @@ def _told(_: Evidence, __: Setting) -> Iterable[Found]:
     return ()
 
 
-def _disputed(evidence: Evidence, _: Setting) -> Iterable[Found]:
+class Mismatch(Warn, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of WW091.
+
+    Attributes:
+        models: the severity of a model that only the run or only the baseline has; ``severity`` is that of other options.
+    """
+
+    models: Severity = "error"
+
+
+def _disputed(evidence: Evidence, settings: Mismatch) -> Iterable[Found]:
     for one in evidence.disputes:
         yield Found(message=one)
+    for one in evidence.uncompared:
+        yield Found(message=one, severity=settings.models)
     for unread in evidence.unread:
         words = f"not compared with the baseline: {unread.message}"
         where = unread.where if unread.name is None else f"tensor '{unread.name}'"
@@ -73,6 +85,6 @@ BOOKKEEPING_RULES = (
          "The defect may be in a model that was not audited this time under a pattern that fits others too.",
          "Remove the suppression, or give it a later date and say why.", Warn, _told),
     Rule("WW091", "baseline-mismatch", "The baseline is not one of this audit", "options, major version or models of the baseline differ from those of the run; or a tensor could not be compared with that of a model as baseline",
-         "An option may not matter to the columns that are compared.", "Write the baseline again with the options of today: --write-baseline.",
-         Warn, _disputed),
+         "An option may not matter to the columns that are compared; a model may be new, or gone, on purpose.", "Write the baseline again with the options and models of today: --write-baseline.",
+         Mismatch, _disputed),
 )  # fmt: skip

@@ -54,7 +54,8 @@ class Evidence:
         before: the rows of the model in the baseline; None without a baseline, where it does not have the model, or where one of
             the two could not be read.
         comparable: whether the numbers before were computed with the same options.
-        disputes: why the baseline is not one of this model, or not with these options.
+        disputes: why the baseline is not one with these options.
+        uncompared: models that only the run or only the baseline has, or that one of them could not read.
         pairs: rows of `PairRow`: its views beside those of the baseline, where that is a model.
         unread: what kept its tensors from being compared with those of such a baseline.
     """
@@ -66,6 +67,7 @@ class Evidence:
     before: tuple[LayerRow, ...] | None = None
     comparable: bool = True
     disputes: tuple[str, ...] = ()
+    uncompared: tuple[str, ...] = ()
     pairs: tuple[Any, ...] = ()
     unread: tuple[FindingRow, ...] = ()
 
