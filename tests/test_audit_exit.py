@@ -155,6 +155,7 @@ def test_ctrl_c_ends_with_130_and_what_is_finished_is_judged(tmp_path: Path) -> 
     command = [sys.executable, "-m", "ww_static", "audit", str(path), "--profile", "full", "--no-config", "-j", "1", "-q",
                "-f", "jsonl", "--write-baseline", str(baseline)]  # fmt: skip
     for _ in range(3):  # a signal that comes with the last row is too late to stop anything
+        baseline.unlink(missing_ok=True)
         with out.open("w") as stream:
             process = subprocess.Popen(command, stdout=stream, stderr=subprocess.PIPE, text=True, start_new_session=True)
             for _ in range(600):
